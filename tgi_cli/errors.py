@@ -1,0 +1,207 @@
+"""Every error that `tgi` shows to somebody, and who can act on it.
+
+    TgiError
+    ├── RequestError                 the client can act; `kind` and `status` go on the wire
+    │   ├── ValidationError              422 validation
+    │   ├── TemplateError                422 template_error
+    │   ├── MissingTemplateVariable      422 missing_template_variable
+    │   ├── SuffixNotSupported           422 suffix not supported
+    │   ├── TooManyPrompts               422 batch size exceeded
+    │   ├── OverloadedError              429 overloaded
+    │   ├── GenerationError              424 generation
+    │   ├── IncompleteGeneration         500 incomplete_generation
+    │   ├── IncompleteGenerationStream   500 incomplete_generation_stream
+    │   └── UnhealthyError               503 healthcheck
+    └── StartError                   the operator can act; `exit_code` ends the process
+        ├── ArgumentError                options that contradict each other
+        ├── ModelNotFoundError           no such folder, file or hub id
+        ├── NotAModelError               found, but not a model
+        ├── UnsupportedModelError        a model that this build can't run
+        ├── CorruptModelError            truncated, overlapping, mistyped or missing tensors
+        ├── CapacityError                the model or its limits can't fit this machine
+        ├── ListenError                  the address can't be listened on
+        └── EngineDiedError              an engine process ended on its own
+
+`message` is whole and safe to print: it never holds a secret, a prompt or, for a `RequestError`,
+a path of the server. `hint` is the fix. Wire texts: spec/http-api.md sections 5 and 6.
+"""
+
+from __future__ import annotations
+
+
+class TgiError(Exception):
+    """An error with an author, a reader and a fix."""
+
+    kind = "internal"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RequestError(TgiError):
+    """A request that can't be answered as asked; `wire_text` is what the client reads."""
+
+    prefix = ""
+
+    @property
+    def wire_text(self) -> str:
+        return self.prefix + self.message
+
+
+class ValidationError(RequestError):
+    """The request is well formed but asks for something out of range."""
+
+    kind, status, prefix = "validation", 422, "Input validation error: "
+
+
+class TemplateError(RequestError):
+    """The chat template is missing or refused these messages."""
+
+    kind, status, prefix = "template_error", 422, "Template error: "
+
+
+class MissingTemplateVariable(RequestError):
+    """The chat template needs a variable that the request doesn't give."""
+
+    # The misspelling is on the wire: clients match it.
+    kind, status, prefix = "missing_template_variable", 422, "Missing template vatiable: "
+
+
+class SuffixNotSupported(RequestError):
+    """`suffix` was given to `/v1/completions`."""
+
+    kind, status = "suffix not supported", 422
+
+    def __init__(self) -> None:
+        super().__init__("Suffix is not supported and can be achieved by preprocessing the prompt.")
+
+
+class TooManyPrompts(RequestError):
+    """One `/v1/completions` call holds more prompts than the server takes."""
+
+    kind, status = "batch size exceeded", 422
+
+    def __init__(self, max_client_batch_size: int) -> None:
+        super().__init__(
+            f"Number of prompts exceeds the maximum allowed batch size of {max_client_batch_size}"
+        )
+
+
+class OverloadedError(RequestError):
+    """Every permit is taken; the client may try again later."""
+
+    kind, status = "overloaded", 429
+
+    def __init__(self) -> None:
+        super().__init__("Model is overloaded")
+
+
+class GenerationError(RequestError):
+    """The engine failed while it worked on the request."""
+
+    kind, status, prefix = "generation", 424, "Request failed during generation: "
+
+
+class IncompleteGeneration(RequestError):
+    """The engine stopped before the request ended."""
+
+    kind, status = "incomplete_generation", 500
+
+    def __init__(self) -> None:
+        super().__init__("Incomplete generation")
+
+
+class IncompleteGenerationStream(RequestError):
+    """The engine stopped in the middle of a stream."""
+
+    kind, status = "incomplete_generation_stream", 500
+
+    def __init__(self) -> None:
+        super().__init__("Incomplete generation stream")
+
+
+class UnhealthyError(RequestError):
+    """The server can't answer generation requests now."""
+
+    kind, status = "healthcheck", 503
+
+    def __init__(self) -> None:
+        super().__init__("unhealthy")
+
+
+class StartError(TgiError):
+    """The server can't start, or can't go on, until its operator changes something."""
+
+    kind = "start"
+
+
+class ArgumentError(StartError):
+    """Options that are out of range or contradict each other."""
+
+    kind = "argument"
+
+
+class ModelNotFoundError(StartError):
+    """No folder, file or hub repository has this name."""
+
+    kind = "model_not_found"
+
+
+class NotAModelError(StartError):
+    """The folder or file exists but isn't a model."""
+
+    kind = "not_a_model"
+
+
+class UnsupportedModelError(StartError):
+    """A model whose architecture, tokenizer or tensor types this build can't run."""
+
+    kind = "unsupported_model"
+
+
+class CorruptModelError(StartError):
+    """A model file that contradicts itself or its configuration."""
+
+    kind = "corrupt_model"
+
+
+class CapacityError(StartError):
+    """The model, or one full-length request, can't fit this machine's memory."""
+
+    kind = "capacity"
+
+
+class ListenError(StartError):
+    """The address is in use, forbidden or doesn't exist."""
+
+    kind = "listen"
+
+
+class EngineDiedError(StartError):
+    """An engine process ended without being asked to."""
+
+    kind = "engine_died"
+
+
+START_ERRORS: dict[str, type[StartError]] = {
+    cls.kind: cls
+    for cls in (
+        StartError,
+        ArgumentError,
+        ModelNotFoundError,
+        NotAModelError,
+        UnsupportedModelError,
+        CorruptModelError,
+        CapacityError,
+        ListenError,
+        EngineDiedError,
+    )
+}
+"""By `kind`, so that an error raised in an engine process is raised again in the main one."""

@@ -1,0 +1,1 @@
+"""Options as asked, and the configuration that follows from them."""

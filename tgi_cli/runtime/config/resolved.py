@@ -1,0 +1,84 @@
+"""What was decided: the frozen configuration that each process is given.
+
+`resolve.py` makes these from the options, the model and the machine. Below this level nothing reads
+the environment and nothing is decided again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSource
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    level: str = "info"
+    json: bool = False
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that an engine process needs to load the model and run steps."""
+
+    model: ModelConfig
+    weights: WeightsSource
+    eos_token_ids: tuple[int, ...]
+    device: Literal["cpu", "cuda"]
+    dtype: Dtype  # the weights are rounded to this
+    block_size: int  # tokens
+    num_blocks: int
+    max_step_tokens: int  # prefill and decode together, one forward pass
+    max_running: int  # sequences in one batch
+    max_total_tokens: int  # prompt and output of one request
+    num_threads: int
+    log: LogConfig = LogConfig()
+
+
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inclusive bounds of one request, in the words of spec/launcher-options.md section 2.2."""
+
+    max_concurrent_requests: int = 128
+    max_best_of: int = 2
+    max_stop_sequences: int = 4
+    max_top_n_tokens: int = 5
+    max_input_tokens: int = 1024
+    max_total_tokens: int = 2048
+    max_client_batch_size: int = 4
+    payload_limit_bytes: int = 2_000_000
+
+
+class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that the HTTP side needs."""
+
+    model_id: str
+    model_sha: str | None = None
+    model_pipeline_tag: str | None = None
+    limits: RequestLimits = RequestLimits()
+    hostname: str = "0.0.0.0"
+    port: int = 3000
+    api_key: str | None = None
+    cors_allow_origin: tuple[str, ...] = ()  # empty: any
+    validation_workers: int = 2
+    graceful_termination_timeout_s: float = 90.0
+    compute_type: str = "cpu"  # header x-compute-type
+    max_batch_total_tokens: int = 0
+    max_batch_prefill_tokens: int = 4096
+    max_batch_size: int | None = None
+    log: LogConfig = LogConfig()
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the start table: a value and why it is that."""
+
+    name: str
+    value: str
+    reason: str
+
+
+class ResolvedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole server, decided."""
+
+    router: RouterConfig
+    engine: EngineConfig
+    decisions: tuple[Decision, ...]

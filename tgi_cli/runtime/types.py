@@ -1,0 +1,35 @@
+"""What a request is once it is validated: the words that router and engine share.
+
+Nothing here knows HTTP, tensors or text. Token positions count from 0 over prompt and output.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class FinishReason(enum.StrEnum):
+    """Why a sequence ended, in TGI's words (spec/http-api.md section 16)."""
+
+    LENGTH = "length"
+    EOS_TOKEN = "eos_token"
+    STOP_SEQUENCE = "stop_sequence"  # only the router finds these: it has the text
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that turns logits into a token. Neutral values switch a step off.
+
+    Order of the steps: repetition penalty, frequency penalty, temperature, top-k, top-p,
+    typical-p, pick (spec/http-api.md section 17).
+    """
+
+    do_sample: bool = False  # false: arg-max
+    temperature: float = 1.0  # > 0
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
+    typical_p: float = 1.0  # 1: off
+    repetition_penalty: float = 1.0  # > 0; over prompt and output
+    frequency_penalty: float = 0.0  # -2 .. 2; times the count in the output
+    seed: int = 0  # unsigned 64 bit; with the position it decides the random number (Philox)
