@@ -60,3 +60,13 @@ class WeightsSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: tuple[str, ...]
     num_bytes: int  # of all tensors as stored
     num_parameters: int
+
+
+class TextAssets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What turns a model's text into ids and back; `hub` finds it, `text` uses it."""
+
+    tokenizer_json: str  # the `tokenizers` library's own format
+    bos_token: str | None = None
+    eos_token: str | None = None
+    chat_templates: dict[str, str] = {}  # by name; the usual one is "default"
+    model_max_length: int | None = None  # tokens; None: the file gives none or a placeholder
