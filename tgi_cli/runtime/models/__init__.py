@@ -1,0 +1,1 @@
+"""Model families: wiring of layers, and the loading of their weights."""

@@ -1,0 +1,1 @@
+"""The only device tests outside the kernels."""

@@ -1,0 +1,31 @@
+"""Attention over the paged cache. A backend lays out a step once and then attends layer by layer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tgi_cli.kernels.paged_attention import AttentionPlan, Span
+
+
+class AttentionBackend(Protocol):
+    """One way of attending; `paged.py` is the CPU's."""
+
+    def plan(
+        self,
+        spans: list[Span],
+        block_tables: NDArray[np.int64],
+        block_size: int,
+        sliding_window: int | None,
+    ) -> AttentionPlan:
+        """Do the work of a step that all layers share."""
+        ...
+
+    def attend(
+        self, q: Tensor, kv: Tensor, cache: Tensor, plan: AttentionPlan, scale: float
+    ) -> Tensor:
+        """Return [T, H, D] for `q` [T, H, D]; `kv` [T, 2, Hkv, D] is in `cache` already."""
+        ...

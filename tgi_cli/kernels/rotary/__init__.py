@@ -1,0 +1,20 @@
+"""Rotary position embedding, the half-split form of the Hugging Face checkpoints.
+
+    y[i]         = x[i] * cos[i] - x[i + D/2] * sin[i]            i < D/2
+    y[i + D/2]   = x[i + D/2] * cos[i] + x[i] * sin[i]
+
+x, y: [T, H, D] fp32, any strides; cos, signed_sin: [T, 1, D] fp32, where signed_sin is -sin in its first
+half, so that y = x * cos + swap_halves(x) * signed_sin. Memory bound.
+Su et al., RoFormer, arXiv:2104.09864.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def rotate_(x: Tensor, cos: Tensor, signed_sin: Tensor) -> None:
+    """Rotate every head of `x` [T, H, D] in place."""
+    num_tokens, num_heads, head_dim = x.shape
+    swapped = x.unflatten(-1, (2, head_dim // 2)).flip(2).view(num_tokens, num_heads, head_dim)
+    x.mul_(cos).addcmul_(swapped, signed_sin)

@@ -1,0 +1,183 @@
+"""The engine's loop body: one step of planning, computing, sampling and stopping.
+
+`step` is the only place where sequences change. It knows token ids and nothing of text, HTTP or
+processes; `process.py` feeds it and sends what it returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.block_manager import BlockManager
+from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.runner import Runner
+from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler
+from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
+from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.engine.stopping import finish_reason
+from tgi_cli.runtime.ipc.messages import (
+    NewRequest,
+    RequestFailed,
+    SequenceOutput,
+    StepOutput,
+    StepStats,
+)
+from tgi_cli.runtime.types import SamplingParams
+
+_log = logging.getLogger(__name__)
+
+Clock = Callable[[], int]
+
+
+class Engine:
+    def __init__(
+        self, config: EngineConfig, runner: Runner, clock_ns: Clock = time.monotonic_ns
+    ) -> None:
+        self._config = config
+        self._runner = runner
+        self._clock_ns = clock_ns
+        self._blocks = BlockManager(config.num_blocks, config.block_size)
+        self._scheduler = Scheduler(
+            SchedulerConfig(config.max_step_tokens, config.max_running), self._blocks
+        )
+        self._sampler = Sampler(config.model.vocab_size)
+        self._eos_token_ids = frozenset(config.eos_token_ids)
+        self._refused: list[RequestFailed] = []  # told with the next step
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work or bool(self._refused)
+
+    def add(self, request: NewRequest) -> None:
+        """Queue a request; one that this engine can't run fails with the next step."""
+        reason = self._reason_to_refuse(request)
+        if reason is not None:
+            self._refused.append(RequestFailed(request.request_id, f"Server error: {reason}"))
+        else:
+            self._scheduler.add(Sequence(request))
+
+    def abort(self, request_id: int) -> None:
+        """Forget a request and free its blocks; one that has ended is no longer known."""
+        self._scheduler.remove(request_id)
+        self._sampler.forget(request_id)
+
+    def _reason_to_refuse(self, request: NewRequest) -> str | None:
+        """The router has checked all this; a wrong request still must not end the engine."""
+        num_tokens = len(request.prompt_ids) + request.max_new_tokens
+        if not request.prompt_ids or len(request.output_ids) >= request.max_new_tokens:
+            return "a request needs a prompt and at least one token to generate"
+        if num_tokens > self._config.max_total_tokens:
+            return f"{num_tokens} tokens, limit {self._config.max_total_tokens}"
+        token_ids = (*request.prompt_ids, *request.output_ids)
+        if min(token_ids) < 0 or max(token_ids) >= self._config.model.vocab_size:
+            return "a token id outside the vocabulary"
+        return None
+
+    def step(self) -> StepOutput:
+        """Run one step and return what it produced. Call only when there is work."""
+        start_ns = self._clock_ns()
+        plan = self._scheduler.plan_step()
+        finishing = [chunk.seq for chunk in plan.chunks if chunk.is_last]
+        forward_ns = sample_ns = 0
+        outputs: list[SequenceOutput] = []
+        failures, self._refused = self._refused, []
+        started = self._mark_started(plan)
+        if plan.chunks:
+            before_ns = self._clock_ns()
+            logits = self._runner.run(plan)
+            forward_ns = self._clock_ns() - before_ns
+            for chunk in plan.chunks:
+                chunk.seq.num_computed_tokens = chunk.end
+            tokens = self._sampler.sample(logits, finishing)
+            sample_ns = self._clock_ns() - before_ns - forward_ns
+            for seq, token in zip(finishing, tokens, strict=True):
+                self._accept(seq, token, outputs, failures)
+        return StepOutput(
+            outputs,
+            failures,
+            started,
+            start_ns,
+            self._stats(plan, start_ns, forward_ns, sample_ns),
+        )
+
+    def fail_running(self, message: str) -> StepOutput:
+        """Drop every request that was part of a step, after one that raised; the others stay."""
+        start_ns = self._clock_ns()
+        failures, self._refused = self._refused, []
+        everyone = self._scheduler.sequences
+        # A step that raised before it chose anybody would raise for ever if all were kept.
+        for seq in [seq for seq in everyone if seq.started] or everyone:
+            failures.append(RequestFailed(seq.request_id, message))
+            self._runner.clear_blocks(seq.block_table)
+            self.abort(seq.request_id)
+        stats = self._stats(StepPlan(budget=0), start_ns, 0, 0)
+        return StepOutput([], failures, [], start_ns, stats)
+
+    def warm_up(self) -> None:
+        """Run a prompt and a decode of the largest step, so that the first request finds it all set.
+
+        Raises:
+            MemoryError, RuntimeError: the step doesn't fit the memory.
+        """
+        num_tokens = min(self._config.max_step_tokens, self._config.max_total_tokens - 2)
+        self.add(NewRequest(-1, [0] * max(1, num_tokens), 2, SamplingParams(), ignore_eos=True))
+        while self.has_work:
+            output = self.step()
+            assert not output.failures, output.failures
+
+    def check_integrity(self) -> None:
+        """Assert that queues and blocks agree. For tests."""
+        self._scheduler.check_integrity()
+
+    def _mark_started(self, plan: StepPlan) -> list[int]:
+        started = [seq.request_id for seq in plan.sequences if not seq.started]
+        for seq in plan.sequences:
+            seq.started = True
+        return started
+
+    def _accept(
+        self,
+        seq: Sequence,
+        token: SampledToken,
+        outputs: list[SequenceOutput],
+        failures: list[RequestFailed],
+    ) -> None:
+        """Append a sampled token to its sequence and say so; end the sequence if it is over."""
+        if not math.isfinite(token.logprob):
+            _log.error("event=not_finite request=%d position=%d", seq.request_id, seq.num_tokens)
+            failures.append(
+                RequestFailed(seq.request_id, "Server error: the model's scores aren't finite")
+            )
+            self._runner.clear_blocks(seq.block_table)
+            self.abort(seq.request_id)
+            return
+        seq.token_ids.append(token.token_id)
+        reason = finish_reason(seq, self._eos_token_ids)
+        logprobs = [token.logprob] if seq.wants_logprobs else []
+        outputs.append(SequenceOutput(seq.request_id, [token.token_id], logprobs, reason))
+        if reason is not None:
+            self.abort(seq.request_id)
+
+    def _stats(
+        self, plan: StepPlan, start_ns: int, forward_ns: int, sample_ns: int
+    ) -> StepStats:
+        num_prefill_tokens = plan.num_prefill_tokens
+        return StepStats(
+            is_prefill=num_prefill_tokens > 0,
+            num_prefill_tokens=num_prefill_tokens,
+            num_decode_tokens=plan.num_decode_tokens,
+            batch_size=len(plan.chunks),
+            num_joined=plan.num_joined,
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting,
+            num_blocks_used=self._blocks.num_used_blocks,
+            num_reserved_tokens=self._blocks.num_reserved_blocks * self._config.block_size,
+            num_preempted=len(plan.preempted),
+            forward_s=forward_ns / 1e9,
+            sample_s=sample_ns / 1e9,
+            step_s=(self._clock_ns() - start_ns) / 1e9,
+        )

@@ -1,0 +1,70 @@
+"""Run the model for one step: plan in, logits out. Owns the model, the KV cache and the tables."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput
+from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.layers.attention.paged import PagedAttention
+from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.kv_cache import KVCache
+from tgi_cli.runtime.layers.rope import RotaryTable
+from tgi_cli.runtime.models.base import Model
+
+
+class Runner:
+    def __init__(self, config: EngineConfig, model: Model) -> None:
+        self._model = model
+        self._sliding_window = config.model.sliding_window
+        self._block_size = config.block_size
+        self._attention = PagedAttention()
+        self._rotary = RotaryTable(
+            config.model.head_dim,
+            config.max_total_tokens,
+            config.model.rope_theta,
+            config.model.rope_scaling,
+        )
+        self._kv_cache = KVCache(
+            num_layers=config.model.num_layers,
+            num_blocks=config.num_blocks,
+            block_size=config.block_size,
+            num_kv_heads=config.model.num_kv_heads,
+            head_dim=config.model.head_dim,
+        )
+        self._batch = BatchBuilder(
+            max_running=config.max_running,
+            max_total_tokens=config.max_total_tokens,
+            block_size=config.block_size,
+        )
+
+    @torch.inference_mode()
+    def run(self, plan: StepPlan) -> Tensor:
+        """Compute the plan's chunks; return logits [N, V] of those that are the last of theirs."""
+        batch = self._batch.build(plan)
+        hidden = self._model.forward(batch.token_ids, self._context(batch))
+        return self._model.logits(hidden[batch.logits_indices])
+
+    def _context(self, batch: ModelInput) -> ForwardContext:
+        cos, signed_sin = self._rotary.at(batch.positions)
+        tables = self._batch.block_tables
+        attention = self._attention.plan(batch.spans, tables, self._block_size, None)
+        windowed = attention
+        if self._sliding_window is not None:
+            windowed = self._attention.plan(
+                batch.spans, tables, self._block_size, self._sliding_window
+            )
+        return ForwardContext(
+            cos=cos,
+            signed_sin=signed_sin,
+            slot_mapping=batch.slot_mapping,
+            kv_cache=self._kv_cache,
+            attention=attention,
+            windowed_attention=windowed,
+        )
+
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        """Zero blocks whose content must not reach their next owner."""
+        self._kv_cache.clear(block_ids)

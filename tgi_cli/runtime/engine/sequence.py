@@ -1,0 +1,75 @@
+"""One generation of one request, as the engine sees it: ids, how far they are computed, its blocks.
+
+Owns no tensors. Lengths and positions are tokens; a token is *computed* when its keys and values are
+in the cache.
+"""
+
+from __future__ import annotations
+
+from tgi_cli.runtime.ipc.messages import NewRequest
+
+NO_ROW = -1
+
+
+class Sequence:
+    """State of a generation from admission to its last token."""
+
+    __slots__ = (
+        "block_table",
+        "ignore_eos",
+        "max_new_tokens",
+        "num_computed_tokens",
+        "num_prompt_tokens",
+        "num_reserved_blocks",
+        "request_id",
+        "row",
+        "sampling",
+        "started",
+        "token_ids",
+        "wants_logprobs",
+    )
+
+    def __init__(self, request: NewRequest) -> None:
+        assert request.prompt_ids, "the router refuses empty prompts"
+        self.request_id = request.request_id
+        self.sampling = request.sampling
+        self.wants_logprobs = request.logprobs
+        self.ignore_eos = request.ignore_eos
+        self.max_new_tokens = request.max_new_tokens
+        self.num_prompt_tokens = len(request.prompt_ids)
+        self.token_ids = request.prompt_ids + request.output_ids
+        self.num_computed_tokens = 0
+        self.block_table: list[int] = []
+        self.num_reserved_blocks = 0  # promised by the block manager, held ones included
+        self.row = NO_ROW  # its line in the batch's block tables while it runs
+        self.started = False  # whether a step has worked on it
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_remaining_tokens(self) -> int:
+        """New tokens that may still come."""
+        return self.max_new_tokens - self.num_output_tokens
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether only its newest token is left to compute."""
+        return (
+            self.num_computed_tokens >= self.num_prompt_tokens and self.num_uncomputed_tokens == 1
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Sequence(request_id={self.request_id}, computed={self.num_computed_tokens}"
+            f"/{self.num_tokens}, blocks={len(self.block_table)})"
+        )

@@ -1,0 +1,23 @@
+"""What every layer needs to know of the step, handed down explicitly: no globals.
+
+T is the number of tokens of the step, prefill and decode together; N the rows that want logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tgi_cli.kernels.paged_attention import AttentionPlan
+from tgi_cli.runtime.layers.kv_cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardContext:
+    cos: Tensor  # [T, 1, D] fp32, of each token's position
+    signed_sin: Tensor  # [T, 1, D] fp32
+    slot_mapping: Tensor  # [T] int64
+    kv_cache: KVCache
+    attention: AttentionPlan  # of the layers that see the whole context
+    windowed_attention: AttentionPlan  # of those with a sliding window; the same if there is none

@@ -1,0 +1,30 @@
+"""The paged KV cache: one tensor per layer, whose pages the system commits when they are first written.
+
+Each is [num_blocks, block_size, 2, Hkv, D] fp32, keys at 0 and values at 1 of the third axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    def __init__(
+        self, *, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int
+    ) -> None:
+        shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
+        # numpy's zeros are the system's zero pages: no memory until touched, unlike torch's. Zeros
+        # matter: padding is masked, but a masked NaN would still spoil the sum.
+        self._layers = [
+            torch.from_numpy(np.zeros(shape, dtype=np.float32)) for _ in range(num_layers)
+        ]
+
+    def layer(self, index: int) -> Tensor:
+        return self._layers[index]
+
+    def clear(self, block_ids: list[int]) -> None:
+        """Zero blocks that hold values which must not reach their next owner."""
+        for layer in self._layers:
+            layer[block_ids] = 0.0

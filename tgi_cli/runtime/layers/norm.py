@@ -1,0 +1,21 @@
+"""RMS normalisation with its weight."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tgi_cli.kernels import rms_norm as kernel
+
+
+class RMSNorm:
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        self._weight = weight.float()
+        self._eps = eps
+        self.num_bytes = self._weight.numel() * 4
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return kernel.rms_norm(x, self._weight, self._eps)
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Add `x` to `residual` in place and return the sum normalised."""
+        return kernel.add_rms_norm(x, residual, self._weight, self._eps)

@@ -1,0 +1,24 @@
+"""What the runner asks of a model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from tgi_cli.runtime.layers.context import ForwardContext
+
+
+class Model(Protocol):
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights in memory."""
+        ...
+
+    def forward(self, token_ids: Tensor, context: ForwardContext) -> Tensor:
+        """Return hidden states [T, hidden] of `token_ids` [T]."""
+        ...
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return scores [N, V] of `hidden` [N, hidden]."""
+        ...

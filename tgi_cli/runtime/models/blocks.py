@@ -1,0 +1,125 @@
+"""What decoder families share: attention, gated feed-forward, and the layer that holds both.
+
+T tokens of a step, H query heads, Hkv key heads, D head size. Activations are fp32; the residual stream is
+added to in place.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tgi_cli.kernels.gated_activation import silu_and_mul
+from tgi_cli.kernels.kv_store import kv_store
+from tgi_cli.kernels.rotary import rotate_
+from tgi_cli.runtime.config.model_config import ModelConfig
+from tgi_cli.runtime.layers.attention import AttentionBackend
+from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.linear import DenseLinear, LinearMethod, fuse
+from tgi_cli.runtime.layers.norm import RMSNorm
+from tgi_cli.runtime.models.weights import Weights
+
+
+class SelfAttention:
+    """Rotary grouped-query attention; with biases, head norms or a window where the config says so."""
+
+    def __init__(
+        self, config: ModelConfig, weights: Weights, prefix: str, backend: AttentionBackend
+    ) -> None:
+        self._num_heads = config.num_heads
+        self._num_kv_heads = config.num_kv_heads
+        self._head_dim = config.head_dim
+        self._scale = config.head_dim**-0.5
+        self._backend = backend
+        parts = [f"{prefix}.{part}_proj" for part in "qkv"]
+        self._qkv: LinearMethod = fuse(
+            [weights.get(f"{part}.weight") for part in parts],
+            [weights.get_if(config.attention_bias, f"{part}.bias") for part in parts],
+        )
+        self._out: LinearMethod = DenseLinear(
+            weights.get(f"{prefix}.o_proj.weight"),
+            weights.get_if(config.attention_output_bias, f"{prefix}.o_proj.bias"),
+        )
+        self._q_norm = self._k_norm = None
+        if config.qk_norm:
+            self._q_norm = RMSNorm(weights.get(f"{prefix}.q_norm.weight"), config.rms_norm_eps)
+            self._k_norm = RMSNorm(weights.get(f"{prefix}.k_norm.weight"), config.rms_norm_eps)
+
+    @property
+    def num_bytes(self) -> int:
+        return self._qkv.num_bytes + self._out.num_bytes
+
+    def __call__(
+        self, x: Tensor, layer_index: int, is_windowed: bool, context: ForwardContext
+    ) -> Tensor:
+        """Return [T, hidden] for `x` [T, hidden]."""
+        num_heads, num_kv_heads = self._num_heads, self._num_kv_heads
+        qkv = self._qkv(x).view(-1, num_heads + 2 * num_kv_heads, self._head_dim)
+        q, k = qkv[:, :num_heads], qkv[:, num_heads : num_heads + num_kv_heads]
+        if self._q_norm is not None and self._k_norm is not None:
+            q.copy_(self._q_norm(q))
+            k.copy_(self._k_norm(k))
+        rotate_(qkv[:, : num_heads + num_kv_heads], context.cos, context.signed_sin)
+        kv = qkv[:, num_heads:].unflatten(1, (2, num_kv_heads))  # [T, 2, Hkv, D]
+        cache = context.kv_cache.layer(layer_index)
+        kv_store(kv, cache, context.slot_mapping)
+        plan = context.windowed_attention if is_windowed else context.attention
+        attended = self._backend.attend(q, kv, cache, plan, self._scale)  # [T, H, D]
+        return self._out(attended.flatten(1))
+
+
+class GatedFeedForward:
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, prefix: str) -> None:
+        parts = [f"{prefix}.gate_proj", f"{prefix}.up_proj"]
+        self._gate_up: LinearMethod = fuse(
+            [weights.get(f"{part}.weight") for part in parts],
+            [weights.get_if(config.mlp_bias, f"{part}.bias") for part in parts],
+        )
+        self._down: LinearMethod = DenseLinear(
+            weights.get(f"{prefix}.down_proj.weight"),
+            weights.get_if(config.mlp_bias, f"{prefix}.down_proj.bias"),
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        return self._gate_up.num_bytes + self._down.num_bytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._down(silu_and_mul(self._gate_up(x)))
+
+
+class DecoderLayer:
+    """Pre-norm attention and feed-forward around one residual stream."""
+
+    def __init__(
+        self, config: ModelConfig, weights: Weights, index: int, backend: AttentionBackend
+    ) -> None:
+        prefix = f"model.layers.{index}"
+        eps = config.rms_norm_eps
+        self._index = index
+        self._is_windowed = (
+            config.sliding_window is not None and index >= config.num_full_attention_layers
+        )
+        self._input_norm = RMSNorm(weights.get(f"{prefix}.input_layernorm.weight"), eps)
+        self._attention = SelfAttention(config, weights, f"{prefix}.self_attn", backend)
+        self._feed_forward_norm = RMSNorm(
+            weights.get(f"{prefix}.post_attention_layernorm.weight"), eps
+        )
+        self._feed_forward = GatedFeedForward(config, weights, f"{prefix}.mlp")
+
+    @property
+    def num_bytes(self) -> int:
+        return self._attention.num_bytes + self._feed_forward.num_bytes
+
+    def __call__(
+        self, update: Tensor | None, residual: Tensor, context: ForwardContext
+    ) -> Tensor:
+        """Add `update`, the last layer's output, to `residual` in place; return this layer's."""
+        if update is None:
+            x = self._input_norm(residual)
+        else:
+            x = self._input_norm.add(update, residual)
+        x = self._attention(x, self._index, self._is_windowed, context)
+        x = self._feed_forward_norm.add(x, residual)
+        return self._feed_forward(x)

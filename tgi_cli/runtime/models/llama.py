@@ -1,0 +1,49 @@
+"""The Llama family: Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3.
+
+They differ in biases, head norms, windows and rotary scaling, which the config carries, so one wiring serves
+them all. Touvron et al., Llama 2, arXiv:2307.09288.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tgi_cli.runtime.config.model_config import ModelConfig
+from tgi_cli.runtime.layers.attention import AttentionBackend
+from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.embedding import Embedding
+from tgi_cli.runtime.layers.linear import DenseLinear
+from tgi_cli.runtime.layers.norm import RMSNorm
+from tgi_cli.runtime.models.blocks import DecoderLayer
+from tgi_cli.runtime.models.weights import Weights
+
+_EMBEDDING = "model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+
+
+class Llama:
+    def __init__(self, config: ModelConfig, weights: Weights, backend: AttentionBackend) -> None:
+        self._layers = [
+            DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
+        ]
+        self._norm = RMSNorm(weights.get("model.norm.weight"), config.rms_norm_eps)
+        self._embedding = Embedding(weights.get(_EMBEDDING))
+        self._head = DenseLinear(weights.get(_EMBEDDING if config.tie_word_embeddings else _HEAD))
+
+    @property
+    def num_bytes(self) -> int:
+        layers = sum(layer.num_bytes for layer in self._layers)
+        return layers + self._embedding.num_bytes + self._head.num_bytes
+
+    def forward(self, token_ids: Tensor, context: ForwardContext) -> Tensor:
+        """Return the final hidden states [T, hidden] of `token_ids` [T], normalised."""
+        residual = self._embedding(token_ids)
+        update = None
+        for layer in self._layers:
+            update = layer(update, residual, context)
+        assert update is not None, "a model has at least one layer"
+        return self._norm.add(update, residual)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return [N, V] scores for rows `hidden` [N, hidden]."""
+        return self._head(hidden)

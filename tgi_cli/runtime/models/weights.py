@@ -1,0 +1,76 @@
+"""From a checkpoint's bytes to torch tensors, one at a time.
+
+Every tensor is rounded to the weights' type, so that all sources of the same numbers give the same model.
+The reader has checked names, shapes and bounds; here is only arithmetic.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from tgi_cli.kernels.dequantize_gguf import dequantize
+from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
+from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
+
+_PLAIN_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+_TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+class Weights:
+    """The tensors of one checkpoint, by their Hugging Face names."""
+
+    def __init__(self, reader: WeightsReader, config: ModelConfig, dtype: Dtype) -> None:
+        self._reader = reader
+        self._config = config
+        self._dtype = _TORCH_DTYPES[dtype]
+
+    def get(self, name: str) -> Tensor:
+        """Return one tensor in the weights' type; a copy that shares nothing with the file."""
+        raw = self._reader.read(name)
+        tensor = _decode(raw).to(self._dtype)
+        if raw.is_gguf_permuted:
+            num_heads = (
+                self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
+            )
+            tensor = _undo_permutation(tensor, num_heads)
+        return tensor
+
+    def get_if(self, wanted: bool, name: str) -> Tensor | None:
+        return self.get(name) if wanted else None
+
+
+def _decode(raw: RawTensor) -> Tensor:
+    with warnings.catch_warnings():  # the map is read only, and so is what we do with it
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        flat = torch.frombuffer(raw.data, dtype=torch.uint8)
+    if raw.dtype in _PLAIN_TYPES:
+        # A tensor may start at an odd byte of the file; torch wants it aligned.
+        values = flat.clone().view(_PLAIN_TYPES[raw.dtype])
+    else:
+        num_elements = 1
+        for size in raw.shape:
+            num_elements *= size
+        values = dequantize(flat, raw.dtype, num_elements)
+    return values.view(raw.shape)
+
+
+def _undo_permutation(tensor: Tensor, num_heads: int) -> Tensor:
+    """Turn interleaved rotary pairs, as GGUF stores them for `llama`, back into halves.
+
+    `tensor` is [heads * D, ...] or, for a bias, [heads * D].
+    """
+    rows = tensor.shape[0]
+    pairs = tensor.view(num_heads, rows // num_heads // 2, 2, *tensor.shape[1:])
+    return pairs.transpose(1, 2).reshape(tensor.shape)
