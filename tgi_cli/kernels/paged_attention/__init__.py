@@ -5,28 +5,22 @@
 over the keys j of t's own sequence with p - window < j <= p, where p is t's position and window the
 sliding window (all keys if there is none). G = H / Hkv query heads share one key head.
 
-q, out: [T, H, D] fp32; cache: [num_blocks, block_size, 2, Hkv, D] fp32, which already holds the step's
-own keys and values. Grouped-query attention: Ainslie et al., arXiv:2305.13245.
+q, out: [T, H, D] fp32; cache: [num_blocks, 2, Hkv, block_size, D] fp32, keys before values, which already
+holds the step's own. Grouped-query attention: Ainslie et al., arXiv:2305.13245.
 
-`plan` does the work that all layers share, once a step. Decodes whose contexts have similar lengths form a
-group: their blocks are gathered into one padded [B, L] batch and the G queries of a key head are the rows of
-one product. A prompt's chunk is attended alone; without cached context its keys needn't be gathered.
-Memory bound for decodes (gathering moves each context twice), compute bound for long chunks.
+Two implementations with the same two functions: `plan` does what all layers of a step share, `attend` is
+called by each layer. `native.py` is C and reads the cache in place; `gathered.py` is torch, for where the
+library wasn't built or a head is of a size that it can't do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
-
-# Padding that a group may waste before a second group is cheaper: one group costs about as much as
-# gathering and attending this many tokens.
-_GROUP_OVERHEAD_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,165 +41,31 @@ class Span:
         return self.context_len - self.num_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class _DecodeGroup:
-    tokens: Tensor | slice  # [B] of T, or the slice when they are neighbours
-    block_ids: Tensor  # [B * blocks] int64; short rows are padded with a block of their own
-    batch: int
-    mask: Tensor  # [B, 1, 1, L] bool, true where the key is seen
+class Implementation(Protocol):
+    """One way of attending. A plan is its own business; it is valid for one step."""
+
+    name: str
+
+    def plan(
+        self,
+        spans: list[Span],
+        block_tables: NDArray[np.int64],
+        block_size: int,
+        sliding_window: int | None,
+    ) -> Any:
+        """Lay out one step. `block_tables`: [rows, max_blocks], valid as far as each context reaches."""
+        ...
+
+    def attend(self, q: Tensor, kv: Tensor, cache: Tensor, plan: Any, scale: float) -> Tensor:
+        """Return [T, H, D] for `q` [T, H, D]; `kv` [T, 2, Hkv, D] is in `cache` already."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class _PrefillChunk:
-    tokens: slice
-    block_ids: Tensor | None  # [blocks] int64; None: the chunk is the whole context
-    context_len: int
-    mask: Tensor | None  # [num_tokens, context_len] bool; None: plain causal
+def choose(num_heads: int, num_kv_heads: int, head_dim: int) -> Implementation:
+    """Return the fastest implementation that can do these heads."""
+    from .gathered import GatheredAttention
+    from .native import NativeAttention
 
-
-@dataclass(slots=True)
-class AttentionPlan:
-    """What every layer does in this step."""
-
-    decode_groups: list[_DecodeGroup] = field(default_factory=list)
-    prefill_chunks: list[_PrefillChunk] = field(default_factory=list)
-
-
-def plan(
-    spans: list[Span],
-    block_tables: NDArray[np.int64],
-    block_size: int,
-    sliding_window: int | None,
-) -> AttentionPlan:
-    """Lay out one step. `block_tables`: [rows, max_blocks], valid as far as each context reaches."""
-    result = AttentionPlan()
-    for span in spans:
-        if span.num_tokens > 1:
-            result.prefill_chunks.append(
-                _plan_prefill(span, block_tables, block_size, sliding_window)
-            )
-    decodes = [span for span in spans if span.num_tokens == 1]
-    for group in _group_by_length(decodes):
-        result.decode_groups.append(_plan_decode(group, block_tables, block_size, sliding_window))
-    return result
-
-
-def _group_by_length(decodes: list[Span]) -> list[list[Span]]:
-    """Split decodes into groups in which padding costs less than another group would."""
-    groups: list[list[Span]] = []
-    wasted = 0
-    for span in sorted(decodes, key=lambda span: -span.context_len):
-        if groups:
-            wasted += groups[-1][0].context_len - span.context_len
-        if not groups or wasted > _GROUP_OVERHEAD_TOKENS:
-            groups.append([])
-            wasted = 0
-        groups[-1].append(span)
-    return groups
-
-
-def _plan_decode(
-    group: list[Span],
-    block_tables: NDArray[np.int64],
-    block_size: int,
-    sliding_window: int | None,
-) -> _DecodeGroup:
-    group = sorted(group, key=lambda span: span.start)
-    lengths = np.array([span.context_len for span in group])
-    first = 0
-    if sliding_window is not None:  # blocks that no query of the group sees aren't gathered
-        first = max(0, int(lengths.min()) - sliding_window) // block_size
-    last = -(-int(lengths.max()) // block_size)
-    rows = np.array([span.row for span in group])
-    block_ids = block_tables[rows, first:last]
-    held = -(-lengths // block_size)
-    padding = np.arange(first, last) >= held[:, None]
-    block_ids = np.where(padding, block_tables[rows, held - 1][:, None], block_ids)
-
-    positions = np.arange(first * block_size, last * block_size)
-    seen = positions < lengths[:, None]
-    if sliding_window is not None:
-        seen &= positions >= lengths[:, None] - sliding_window
-    starts = [span.start for span in group]
-    are_neighbours = starts[-1] - starts[0] == len(starts) - 1
-    return _DecodeGroup(
-        tokens=slice(starts[0], starts[-1] + 1) if are_neighbours else torch.tensor(starts),
-        block_ids=torch.from_numpy(block_ids.reshape(-1)),
-        batch=len(group),
-        mask=torch.from_numpy(seen)[:, None, None, :],
-    )
-
-
-def _plan_prefill(
-    span: Span, block_tables: NDArray[np.int64], block_size: int, sliding_window: int | None
-) -> _PrefillChunk:
-    tokens = slice(span.start, span.end)
-    is_windowed = sliding_window is not None and sliding_window < span.context_len
-    mask = None
-    if span.num_cached_tokens or is_windowed:
-        queries = torch.arange(span.num_cached_tokens, span.context_len)[:, None]
-        keys = torch.arange(span.context_len)
-        mask = keys <= queries
-        if is_windowed:
-            mask &= keys > queries - sliding_window
-    block_ids = None
-    if span.num_cached_tokens:
-        num_blocks = -(-span.context_len // block_size)
-        block_ids = torch.from_numpy(block_tables[span.row, :num_blocks].copy())
-    return _PrefillChunk(tokens, block_ids, span.context_len, mask)
-
-
-def paged_attention(
-    q: Tensor, kv: Tensor, cache: Tensor, attention_plan: AttentionPlan, scale: float
-) -> Tensor:
-    """Attend every query of the step.
-
-    q: [T, H, D]; kv: [T, 2, Hkv, D], the step's own keys and values, already in `cache` too.
-    Returns [T, H, D].
-    """
-    out = torch.empty(q.shape, dtype=q.dtype)
-    for group in attention_plan.decode_groups:
-        _attend_decodes(q, cache, group, scale, out)
-    for chunk in attention_plan.prefill_chunks:
-        _attend_prefill(q, kv, cache, chunk, scale, out)
-    return out
-
-
-def _gather(cache: Tensor, block_ids: Tensor) -> Tensor:
-    """Copy blocks out of the cache: [len(block_ids) * block_size, 2, Hkv, D]."""
-    blocks = cache.flatten(1).index_select(0, block_ids)
-    return blocks.view(-1, *cache.shape[2:])
-
-
-def _attend_decodes(
-    q: Tensor, cache: Tensor, group: _DecodeGroup, scale: float, out: Tensor
-) -> None:
-    num_kv_heads, head_dim = cache.shape[3:]
-    context = _gather(cache, group.block_ids).view(group.batch, -1, 2, num_kv_heads, head_dim)
-    keys, values = context.permute(2, 0, 3, 1, 4)  # [B, Hkv, L, D] each
-    queries = q[group.tokens].view(group.batch, num_kv_heads, -1, head_dim)  # [B, Hkv, G, D]
-    attended = scaled_dot_product_attention(
-        queries, keys, values, attn_mask=group.mask, scale=scale
-    )
-    out[group.tokens] = attended.reshape(group.batch, -1, head_dim)
-
-
-def _attend_prefill(
-    q: Tensor, kv: Tensor, cache: Tensor, chunk: _PrefillChunk, scale: float, out: Tensor
-) -> None:
-    if chunk.block_ids is None:
-        context = kv[chunk.tokens]
-    else:
-        context = _gather(cache, chunk.block_ids)[: chunk.context_len]
-    keys, values = context.permute(1, 2, 0, 3)  # [Hkv, L, D] each
-    queries = q[chunk.tokens].transpose(0, 1)  # [H, N, D]
-    attended = scaled_dot_product_attention(
-        queries[None],
-        keys[None],
-        values[None],
-        attn_mask=chunk.mask,
-        is_causal=chunk.mask is None,
-        scale=scale,
-        enable_gqa=True,
-    )
-    out[chunk.tokens] = attended[0].transpose(0, 1)
+    if NativeAttention.supports(num_heads, num_kv_heads, head_dim):
+        return NativeAttention()
+    return GatheredAttention()

@@ -16,14 +16,17 @@ def paged_attention(
     scale: float,
     sliding_window: int | None,
 ) -> Tensor:
-    """q: [T, H, D]; cache: [num_blocks, block_size, 2, Hkv, D]. Returns [T, H, D]."""
-    block_size, num_kv_heads = cache.shape[1], cache.shape[3]
+    """q: [T, H, D]; cache: [num_blocks, 2, Hkv, block_size, D]. Returns [T, H, D]."""
+    block_size, num_kv_heads = cache.shape[3], cache.shape[2]
     group_size = q.shape[1] // num_kv_heads
     out = torch.full_like(q, float("nan"))
     for span in spans:
         blocks = block_tables[span.row]
         context = torch.stack(
-            [cache[blocks[j // block_size], j % block_size] for j in range(span.context_len)]
+            [
+                cache[blocks[j // block_size], :, :, j % block_size]
+                for j in range(span.context_len)
+            ]
         )
         for token in range(span.start, span.end):
             position = span.num_cached_tokens + token - span.start

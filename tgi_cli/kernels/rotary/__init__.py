@@ -5,6 +5,7 @@
 
 x, y: [T, H, D] fp32, any strides; cos, signed_sin: [T, 1, D] fp32, where signed_sin is -sin in its first
 half, so that y = x * cos + swap_halves(x) * signed_sin. Memory bound.
+Native (`cpu.c`) where it was built.
 Su et al., RoFormer, arXiv:2104.09864.
 """
 
@@ -12,9 +13,26 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from tgi_cli.kernels import native
+
 
 def rotate_(x: Tensor, cos: Tensor, signed_sin: Tensor) -> None:
     """Rotate every head of `x` [T, H, D] in place."""
     num_tokens, num_heads, head_dim = x.shape
+    if native.is_available() and x.stride()[1:] == (head_dim, 1):
+        native.function(
+            "tgi_rotate",
+            *(native.Pointer, native.Int, native.Pointer, native.Pointer),
+            *(native.Int, native.Int, native.Int),
+        )(
+            x.data_ptr(),
+            x.stride(0),
+            cos.data_ptr(),
+            signed_sin.data_ptr(),
+            num_tokens,
+            num_heads,
+            head_dim // 2,
+        )
+        return
     swapped = x.unflatten(-1, (2, head_dim // 2)).flip(2).view(num_tokens, num_heads, head_dim)
     x.mul_(cos).addcmul_(swapped, signed_sin)

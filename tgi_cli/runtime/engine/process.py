@@ -77,6 +77,7 @@ def _serve(channel: EngineChannel) -> int:
 def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     """Load the model and run its first steps."""
     # Imported here, and not above, because torch reads the thread settings when it is loaded.
+    from tgi_cli.kernels.paged_attention import choose as choose_attention
     from tgi_cli.runtime.engine.engine import Engine
     from tgi_cli.runtime.engine.runner import Runner
     from tgi_cli.runtime.models.loader import load_model
@@ -84,8 +85,11 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     started_at = time.monotonic()
     cpu.set_num_threads(config.num_threads)
     try:
-        model = load_model(config.model, config.weights, config.dtype)
-        engine = Engine(config, Runner(config, model))
+        attention = choose_attention(
+            config.model.num_heads, config.model.num_kv_heads, config.model.head_dim
+        )
+        model = load_model(config.model, config.weights, config.dtype, attention)
+        engine = Engine(config, Runner(config, model, attention))
     except MemoryError as exc:
         raise CapacityError(
             "The model's weights don't fit this machine's memory.",

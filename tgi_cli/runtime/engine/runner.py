@@ -8,7 +8,7 @@ from torch import Tensor
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput
 from tgi_cli.runtime.engine.plan import StepPlan
-from tgi_cli.runtime.layers.attention.paged import PagedAttention
+from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
 from tgi_cli.runtime.layers.rope import RotaryTable
@@ -16,11 +16,11 @@ from tgi_cli.runtime.models.base import Model
 
 
 class Runner:
-    def __init__(self, config: EngineConfig, model: Model) -> None:
+    def __init__(self, config: EngineConfig, model: Model, attention: AttentionBackend) -> None:
         self._model = model
         self._sliding_window = config.model.sliding_window
         self._block_size = config.block_size
-        self._attention = PagedAttention()
+        self._attention = attention
         self._rotary = RotaryTable(
             config.model.head_dim,
             config.max_total_tokens,

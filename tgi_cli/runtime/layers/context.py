@@ -6,10 +6,10 @@ T is the number of tokens of the step, prefill and decode together; N the rows t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from tgi_cli.kernels.paged_attention import AttentionPlan
 from tgi_cli.runtime.layers.kv_cache import KVCache
 
 
@@ -19,5 +19,5 @@ class ForwardContext:
     signed_sin: Tensor  # [T, 1, D] fp32
     slot_mapping: Tensor  # [T] int64
     kv_cache: KVCache
-    attention: AttentionPlan  # of the layers that see the whole context
-    windowed_attention: AttentionPlan  # of those with a sliding window; the same if there is none
+    attention: Any  # the backend's plan, of the layers that see the whole context
+    windowed_attention: Any  # of those with a sliding window; the same if there is none

@@ -1,6 +1,6 @@
 """The paged KV cache: one tensor per layer, whose pages the system commits when they are first written.
 
-Each is [num_blocks, block_size, 2, Hkv, D] fp32, keys at 0 and values at 1 of the third axis.
+Each is [num_blocks, 2, Hkv, block_size, D] fp32, keys at 0 and values at 1 of the second axis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class KVCache:
     def __init__(
         self, *, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int
     ) -> None:
-        shape = (num_blocks, block_size, 2, num_kv_heads, head_dim)
+        shape = (num_blocks, 2, num_kv_heads, block_size, head_dim)
         # numpy's zeros are the system's zero pages: no memory until touched, unlike torch's. Zeros
         # matter: padding is masked, but a masked NaN would still spoil the sum.
         self._layers = [

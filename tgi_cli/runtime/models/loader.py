@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSource
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
-from tgi_cli.runtime.layers.attention.paged import PagedAttention
+from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.models.base import Model
 from tgi_cli.runtime.models.registry import MODELS
 from tgi_cli.runtime.models.weights import Weights
 
 
-def load_model(config: ModelConfig, source: WeightsSource, dtype: Dtype) -> Model:
+def load_model(
+    config: ModelConfig, source: WeightsSource, dtype: Dtype, backend: AttentionBackend
+) -> Model:
     """Load the weights at `source` and return the model that they make.
 
     Raises:
         CorruptModelError: a file changed since it was checked.
     """
     weights = Weights(WeightsReader(source), config, dtype)
-    return MODELS[config.family](config, weights, PagedAttention())
+    return MODELS[config.family](config, weights, backend)

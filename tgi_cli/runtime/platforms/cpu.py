@@ -1,7 +1,7 @@
 """The CPU as a device: threads, and what computes.
 
 Threads wait passively: two spinning OpenMP threads collapse when a neighbour keeps a core busy. libgomp
-reads its settings once, when torch loads it, so `prepare_process` comes before the first import of torch.
+reads its settings once, when it is loaded, so `prepare_process` comes before the first import of torch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ def prepare_process(num_threads: int) -> None:
 
 
 def set_num_threads(num_threads: int) -> None:
-    """Make torch use `num_threads` inside an operation and none beside it."""
+    """Compute with `num_threads`, in torch and in the native kernels, and without gradients."""
     import torch
+
+    from tgi_cli.kernels import native
 
     torch.set_num_threads(num_threads)
     torch.set_grad_enabled(False)
+    native.set_num_threads(num_threads)
 
 
 def describe_kernels() -> str:
     """Name what computes here, for the start table."""
-    from tgi_cli.kernels import linear
+    from tgi_cli.kernels import linear, native
 
-    return linear.implementation()
+    others = "native" if native.is_available() else "torch (no native library was built)"
+    return f"linear: {linear.implementation()}; attention, norms, activations: {others}"

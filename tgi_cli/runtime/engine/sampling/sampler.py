@@ -20,7 +20,7 @@ from tgi_cli.runtime.types import SamplingParams
 @dataclass(frozen=True, slots=True)
 class SampledToken:
     token_id: int
-    logprob: float  # after all steps; 0.0 if the request didn't ask
+    logprob: float  # after all steps; NaN if the row wasn't finite
 
 
 class _History:
@@ -52,16 +52,19 @@ class Sampler:
     def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken]:
         """Return one token per row of `logits` [N, V] float32, for the sequences in the same order.
 
-        A row that isn't finite gives a log-probability of NaN, whether or not it was asked for.
+        A row that isn't finite gives a log-probability of NaN.
         """
-        best = logits.argmax(dim=-1).tolist()
+        best = logits.argmax(dim=-1)
+        # A kernel of torch's that works row by row, so that a row's bits don't depend on the others.
+        logprobs = torch.log_softmax(logits, dim=-1).gather(-1, best[:, None]).squeeze(-1)
         sampled = []
-        for row, token_id, seq in zip(logits, best, sequences, strict=True):
-            params = seq.sampling
-            if params.do_sample or _has_penalties(params):
-                sampled.append(self._sample_row(row, seq, params))
+        for row, token_id, logprob, seq in zip(
+            logits, best.tolist(), logprobs.tolist(), sequences, strict=True
+        ):
+            if seq.sampling.do_sample or _has_penalties(seq.sampling):
+                sampled.append(self._sample_row(row, seq, seq.sampling))
             else:
-                sampled.append(SampledToken(token_id, _logprob(row, token_id, seq)))
+                sampled.append(SampledToken(token_id, logprob))
         return sampled
 
     def _sample_row(self, row: Tensor, seq: Sequence, params: SamplingParams) -> SampledToken:
@@ -70,7 +73,7 @@ class Sampler:
         row = self._apply_penalties(row, seq, params)
         if not params.do_sample:
             token_id = int(row.argmax())
-            return SampledToken(token_id, _logprob(row, token_id, seq))
+            return SampledToken(token_id, float(torch.log_softmax(row, dim=-1)[token_id]))
         candidates = steps.Candidates(row / params.temperature, ids=None)
         if params.top_k:
             candidates = steps.top_k(candidates, params.top_k)
@@ -96,11 +99,3 @@ class Sampler:
 
 def _has_penalties(params: SamplingParams) -> bool:
     return params.repetition_penalty != 1.0 or params.frequency_penalty != 0.0
-
-
-def _logprob(row: Tensor, token_id: int, seq: Sequence) -> float:
-    """Return the log-softmax of `row` [V] at `token_id`; one row at a time for the promise's sake."""
-    score = float(row[token_id])
-    if not seq.wants_logprobs:
-        return 0.0 if abs(score) != float("inf") and score == score else float("nan")
-    return score - float(torch.logsumexp(row, dim=-1))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tgi_cli.kernels.paged_attention import AttentionPlan, Span
+from tgi_cli.kernels.paged_attention import Span
 
 
 class AttentionBackend(Protocol):
-    """One way of attending; `paged.py` is the CPU's."""
+    """One way of attending; `paged.py` is the CPU's. A plan is its own business, valid for one step."""
 
     def plan(
         self,
@@ -20,12 +20,10 @@ class AttentionBackend(Protocol):
         block_tables: NDArray[np.int64],
         block_size: int,
         sliding_window: int | None,
-    ) -> AttentionPlan:
+    ) -> Any:
         """Do the work of a step that all layers share."""
         ...
 
-    def attend(
-        self, q: Tensor, kv: Tensor, cache: Tensor, plan: AttentionPlan, scale: float
-    ) -> Tensor:
+    def attend(self, q: Tensor, kv: Tensor, cache: Tensor, plan: Any, scale: float) -> Tensor:
         """Return [T, H, D] for `q` [T, H, D]; `kv` [T, 2, Hkv, D] is in `cache` already."""
         ...

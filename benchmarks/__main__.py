@@ -1,0 +1,25 @@
+"""`python -m benchmarks [serving|router] [options]`; with no name, both in turn."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ("router", "serving")
+
+
+def main() -> None:
+    asked = sys.argv[1:]
+    if asked and asked[0] in ("-h", "--help"):
+        print(__doc__)
+    elif asked and asked[0] in NAMES:
+        importlib.import_module(f"benchmarks.{asked[0]}").main(asked[1:])
+    elif asked:
+        sys.exit(f"No benchmark named {asked[0]!r}; there are {', '.join(NAMES)}.")
+    else:
+        for name in NAMES:
+            importlib.import_module(f"benchmarks.{name}").main([])
+
+
+if __name__ == "__main__":
+    main()

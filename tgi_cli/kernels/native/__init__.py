@@ -1,0 +1,50 @@
+"""The shared library of native CPU kernels, if this installation has built it.
+
+One library with a plain C interface (raw pointers and sizes), loaded with `ctypes`, independent of torch's
+ABI. It holds every `kernels/<op>/cpu.c`. `pip install` builds it where there is a C compiler; without it
+each operation falls back on torch, slower, and `is_available` tells the start log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from torch import Tensor
+
+Function = Callable[..., None]
+Pointer = ctypes.c_void_p
+Int = ctypes.c_int64
+Float = ctypes.c_float
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    for path in sorted(Path(__file__).parent.glob("_native*.so")):
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError:  # built for another machine, or its OpenMP runtime isn't here
+            continue
+    return None
+
+
+def is_available() -> bool:
+    return _library() is not None
+
+
+@cache
+def function(name: str, *argument_types: type) -> Function:
+    """Return the C function `name`, which returns nothing. Ask `is_available` first."""
+    library = _library()
+    assert library is not None, "the native library isn't there"
+    found = library[name]
+    found.argtypes = argument_types
+    found.restype = None
+    return found
+
+
+def set_num_threads(num_threads: int) -> None:
+    if is_available():
+        function("tgi_set_num_threads", ctypes.c_int)(num_threads)
