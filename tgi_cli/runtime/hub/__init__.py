@@ -1,0 +1,1 @@
+"""Find a model's files and read them without trusting them."""

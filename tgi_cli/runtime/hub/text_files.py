@@ -1,0 +1,96 @@
+"""Tokenizer, special tokens and chat templates of a folder in Hugging Face's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tgi_cli.errors import ModelNotFoundError, UnsupportedModelError
+from tgi_cli.runtime.config.model_config import TextAssets
+from tgi_cli.runtime.hub.json_files import read_json, read_text
+
+_PLACEHOLDER_LENGTH = 1 << 40  # transformers writes 1e30 for "no limit"
+
+
+def read_text_assets(folder: Path, tokenizer_config_path: str | None) -> TextAssets:
+    """Read what turns text into ids and back.
+
+    Raises:
+        UnsupportedModelError: there is no tokenizer.json.
+        ModelNotFoundError: `tokenizer_config_path` doesn't exist.
+        CorruptModelError: a file that isn't what its name says.
+    """
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.exists():
+        raise UnsupportedModelError(
+            f"{folder.name}: no tokenizer.json; this build needs the tokenizer in that format.",
+            hint="Load the tokenizer with transformers and save_pretrained it beside the weights.",
+        )
+    config = _tokenizer_config(folder, tokenizer_config_path)
+    length = config.get("model_max_length")
+    return TextAssets(
+        tokenizer_json=read_text(tokenizer),
+        bos_token=_token(config.get("bos_token")),
+        eos_token=_token(config.get("eos_token")),
+        chat_templates=_chat_templates(folder, config),
+        model_max_length=(
+            int(length) if type(length) in (int, float) and 0 < length < _PLACEHOLDER_LENGTH else None
+        ),
+    )
+
+
+def eos_token_ids(
+    folder: Path, config: Mapping[str, Any], text: TextAssets
+) -> tuple[int, ...]:
+    """Return the ids that end a sequence: of the generation config, else the config, else the tokenizer."""
+    generation = folder / "generation_config.json"
+    sources: list[Mapping[str, Any]] = [read_json(generation)] if generation.exists() else []
+    for source in (*sources, config):
+        ids = source.get("eos_token_id")
+        ids = ids if isinstance(ids, list) else [ids]
+        found = tuple(i for i in ids if type(i) is int and i >= 0)
+        if found:
+            return found
+    if text.eos_token is None:
+        return ()
+    from tokenizers import Tokenizer
+
+    index = Tokenizer.from_str(text.tokenizer_json).token_to_id(text.eos_token)
+    return () if index is None else (index,)
+
+
+def _tokenizer_config(folder: Path, override: str | None) -> dict[str, Any]:
+    if override is not None:
+        path = Path(override).expanduser()
+        if not path.is_file():
+            raise ModelNotFoundError(f"{override}: no such file (--tokenizer-config-path).")
+        return read_json(path)
+    path = folder / "tokenizer_config.json"
+    return read_json(path) if path.exists() else {}
+
+
+def _token(value: object) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return templates by name, from the first place that has any (spec/http-api.md section 10.3)."""
+    jinja = folder / "chat_template.jinja"
+    if jinja.exists():
+        return {"default": read_text(jinja)}
+    legacy = folder / "chat_template.json"
+    for source in ([read_json(legacy)] if legacy.exists() else []) + [config]:
+        template = source.get("chat_template")
+        if isinstance(template, str):
+            return {"default": template}
+        if isinstance(template, list):
+            named = [entry for entry in template if isinstance(entry, dict)]
+            return {
+                entry["name"]: entry["template"]
+                for entry in named
+                if isinstance(entry.get("name"), str) and isinstance(entry.get("template"), str)
+            }
+    return {}
