@@ -16,6 +16,7 @@ from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSourc
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: str = "info"
     json: bool = False
+    colour: bool = True  # on a terminal
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
