@@ -2,7 +2,7 @@
 
 The library has a plain C interface and is loaded with `ctypes` (`tgi_cli/kernels/native`). It's
 optional: without a C compiler the installation succeeds and torch computes instead, slower.
-Instruction sets are chosen when it is loaded, so one build serves every machine of its architecture.
+Instruction sets are chosen when it is loaded, so one build serves each machine of an architecture.
 """
 
 from glob import glob

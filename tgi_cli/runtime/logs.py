@@ -1,6 +1,6 @@
 """Log lines, one event each, for people or (`--json-output`) for machines.
 
-Both the main process and the engines call `configure_logging` once, at their start. Lines go to stderr;
+The main process and each engine call `configure_logging` once, at their start. Lines go to stderr:
 stdout is for what a person asked to see. The JSON fields are TGI's (spec/metrics.md section 5).
 No module logs a prompt or an output above DEBUG.
 """
@@ -25,12 +25,11 @@ def configure_logging(config: LogConfig, *, rank: int | None = None) -> None:
 
     The level applies to our own modules; libraries speak from WARN upwards.
     """
-    span = {} if rank is None else {"name": "shard-manager", "rank": rank}
     handler = logging.StreamHandler(sys.stderr)
     if config.json:
-        handler.setFormatter(JsonFormatter(span))
+        handler.setFormatter(JsonFormatter(rank))
     else:
-        handler.setFormatter(TextFormatter(span, colour=config.colour and sys.stderr.isatty()))
+        handler.setFormatter(TextFormatter(rank, colour=config.colour and sys.stderr.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -41,9 +40,9 @@ def configure_logging(config: LogConfig, *, rank: int | None = None) -> None:
 class TextFormatter(logging.Formatter):
     """`time LEVEL span: module: file:line: message`, as TGI writes it."""
 
-    def __init__(self, span: dict[str, object], *, colour: bool) -> None:
+    def __init__(self, rank: int | None, *, colour: bool) -> None:
         super().__init__()
-        self._span = _in_braces("shard-manager", {"rank": span["rank"]}) if span else ""
+        self._span = "" if rank is None else f"shard-manager{{rank={rank}}}: "
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
@@ -62,9 +61,9 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One object per line. Values passed as `extra` are fields beside the message."""
 
-    def __init__(self, span: dict[str, object]) -> None:
+    def __init__(self, rank: int | None) -> None:
         super().__init__()
-        self._span = span
+        self._span = None if rank is None else {"name": "shard-manager", "rank": rank}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -94,10 +93,4 @@ def _level(record: logging.LogRecord) -> str:
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {
-        name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES
-    }
-
-
-def _in_braces(name: str, fields: dict[str, object]) -> str:
-    return f"{name}{{{' '.join(f'{key}={value}' for key, value in fields.items())}}}: "
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}

@@ -83,3 +83,4 @@ class ResolvedConfig(msgspec.Struct, frozen=True, kw_only=True):
     router: RouterConfig
     engine: EngineConfig
     decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...] = ()
