@@ -94,7 +94,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="model_id",
         group=MODEL,
-        help="Hub id, folder of safetensors, .gguf file, or demo: a small model to try things with.",
+        help="Hub id, folder of safetensors, .gguf file, or demo: a small model to try.",
     ),
     Setting(name="revision", group=MODEL, help="Branch, tag or commit of the hub repository."),
     dataclasses.replace(

@@ -1,6 +1,7 @@
 """From what was asked to what is decided: one pure function of options, model and machine.
 
-Every value gets a `Decision` with its reason, for the start table. Tokens unless a name says else. Spec: launcher-options.md sections 3, 4.2 and 4.3; scheduling.md section 15.
+Every value gets a `Decision` with its reason, for the start table. Tokens unless a name says
+otherwise. Spec: launcher-options.md sections 3, 4.2 and 4.3; scheduling.md section 15.
 """
 
 from __future__ import annotations

@@ -1,0 +1,7 @@
+"""`python -m tgi_cli` is `tgi`."""
+
+from __future__ import annotations
+
+from tgi_cli.app import main
+
+main()

@@ -1,0 +1,59 @@
+"""The only place that prints: the start table, the address and one line for each mistake.
+
+rich is imported when something is printed, so that `tgi --help` doesn't wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tgi_cli.errors import ArgumentError, StartError
+from tgi_cli.runtime.config.resolved import ResolvedConfig
+
+
+def print_error(error: StartError) -> None:
+    """Print a mistake on one line, as TGI's launcher words it, and the fix below it."""
+    text = error.message
+    if isinstance(error, ArgumentError):
+        text = f'ArgumentValidation("{text}")'
+    print(f"Error: {text}", file=sys.stderr)
+    if error.hint is not None:
+        print(f"Hint: {error.hint}", file=sys.stderr)
+
+
+class StartScreen:
+    """What a person sees on stdout while a server starts; a machine reads the log instead."""
+
+    def decided(self, config: ResolvedConfig) -> None:
+        """Show what the server will be, and why."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, title="tgi serve", title_justify="left", pad_edge=False)
+        table.add_column("setting", style="cyan", no_wrap=True)
+        table.add_column("value", overflow="fold")
+        table.add_column("why", style="dim")
+        for decision in config.decisions:  # Text, because a model's name is not markup
+            table.add_row(decision.name, Text(decision.value), Text(decision.reason))
+        Console(highlight=False).print(table)
+
+    def listening(self, url: str, *, needs_key: bool) -> None:
+        """Show where the server is and a first request to try."""
+        key = " -H 'Authorization: Bearer <your API key>'" if needs_key else ""
+        print(f"Serving on {url}")
+        print("Try:")
+        print(f"  curl {url}/generate -H 'Content-Type: application/json'{key} \\")
+        print(
+            """    -d '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 20}}'""",
+            flush=True,
+        )
+
+
+class SilentScreen(StartScreen):
+    """Shows nothing: for `--json-output`, where every line is an object."""
+
+    def decided(self, config: ResolvedConfig) -> None: ...
+
+    def listening(self, url: str, *, needs_key: bool) -> None: ...

@@ -1,0 +1,102 @@
+"""Make Typer's parameters from the table of settings, so that there is one table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from tgi_cli.runtime.config.env import SETTINGS, Setting
+
+Command = Callable[..., None]
+
+
+def with_settings(command: Command) -> Command:
+    """Give `command` one option for each setting that has a flag; unset ones arrive as None.
+
+    `command` takes its arguments as one mapping, `**flags`. An argument that it declares itself
+    comes first.
+    """
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    made = [_parameter(setting) for setting in SETTINGS if setting.has_flag]
+    parameters = [*own, *made]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    return command
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    names = (setting.flag, setting.short_flag) if setting.short_flag else (setting.flag,)
+    help = f"{setting.help} {_notes(setting)}"
+    option: object
+    kind: object
+    if setting.is_list:
+        option = typer.Option(
+            *names, metavar=setting.metavar, help=help, rich_help_panel=setting.group
+        )
+        kind = list[str] | None
+    else:
+        option = typer.Option(
+            *names,
+            parser=setting.parse,
+            metavar=setting.metavar,
+            help=help,
+            rich_help_panel=setting.group,
+            autocompletion=_completer(setting.choices) if setting.choices else None,
+        )
+        kind = Any | None
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, option],
+    )
+
+
+def _notes(setting: Setting) -> str:
+    default = setting.default_note
+    if default is None and setting.default is not None:
+        default = str(setting.default).lower() if setting.is_switch else str(setting.default)
+    variable = f"env: {setting.variables[-1 if setting.fallback_variable is None else 1]}"
+    return f"({variable})" if default is None else f"({variable}; default: {default})"
+
+
+def _completer(values: Sequence[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
+
+_SWITCHES = frozenset(setting.flag for setting in SETTINGS if setting.is_switch)
+
+
+class ServeCommand(TyperCommand):
+    """A command whose switches may stand alone: `--json-output` is `--json-output=true`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(join_switches(args)))
+
+
+def join_switches(args: Iterable[str]) -> Iterable[str]:
+    """Give each bare switch its value: the word after it if that is true or false, else true."""
+    words = list(args)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            yield word
+            yield from words
+            return
+        if word not in _SWITCHES:
+            yield word
+        elif words and words[0].lower() in ("true", "false"):
+            yield f"{word}={words.pop(0)}"
+        else:
+            yield f"{word}=true"

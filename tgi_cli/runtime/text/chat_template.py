@@ -1,0 +1,147 @@
+"""Chat messages to prompt text, by the model's own template.
+
+Rendering happens in `template_worker.py`, a process that is killed when a render passes its time limit; here is
+its client. One render at a time: a normal one takes well under a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tgi_cli.errors import MissingTemplateVariable, TemplateError
+from tgi_cli.runtime.config.model_config import TextAssets
+from tgi_cli.runtime.text.template_worker import LENGTH, RenderReply, RenderRequest
+
+TIME_LIMIT_S = 2.0
+_START_TIME_LIMIT_S = 30.0
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplate:
+    def __init__(self, assets: TextAssets, *, time_limit_s: float = TIME_LIMIT_S) -> None:
+        self._templates = assets.chat_templates
+        self._bos_token = assets.bos_token or ""
+        self._eos_token = assets.eos_token or ""
+        self._time_limit_s = time_limit_s
+        self._worker: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the worker, so that the first chat doesn't wait for it."""
+        if self._templates:
+            async with self._lock:
+                await self._ensure_worker()
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        await _end(worker)
+
+    async def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool | None = None,
+    ) -> str:
+        """Return the prompt for `messages`.
+
+        A last message of the assistant is continued, unless `continue_final_message` is false.
+
+        Raises:
+            TemplateError: there is no template, it refused, or it passed a limit.
+            MissingTemplateVariable: it needs a variable that isn't given.
+        """
+        template = self._templates.get("default")
+        if tools:
+            template = self._templates.get("tool_use", template)
+        if template is None:
+            raise TemplateError("template not found")
+        variables = {
+            "messages": messages,
+            "tools": tools,
+            "bos_token": self._bos_token,
+            "eos_token": self._eos_token,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        text = await self._render(RenderRequest(template, variables))
+        if continue_final_message is not False:
+            text = _cut_after_final_message(text, messages)
+        return text
+
+    async def _render(self, request: RenderRequest) -> str:
+        payload = msgspec.msgpack.encode(request)
+        async with self._lock:
+            worker = await self._ensure_worker()
+            try:
+                async with asyncio.timeout(self._time_limit_s):
+                    reply = await _exchange(worker, payload)
+            except TimeoutError as exc:
+                raise TemplateError(
+                    f"rendering took longer than {self._time_limit_s:g} s"
+                ) from exc
+            except (asyncio.IncompleteReadError, OSError) as exc:
+                raise TemplateError("the renderer ended while rendering") from exc
+            finally:
+                # Whatever was cut off half-way, be it by us or by the caller, leaves the pipe unusable.
+                if sys.exc_info()[0] is not None:
+                    self._worker = None
+                    await _end(worker)
+        if reply.missing_variable is not None:
+            raise MissingTemplateVariable(reply.missing_variable)
+        if reply.text is None:
+            raise TemplateError(reply.error or "unknown")
+        return reply.text
+
+    async def _ensure_worker(self) -> asyncio.subprocess.Process:
+        if self._worker is None or self._worker.returncode is not None:
+            # Nothing of the environment but what Python needs: secrets stay out of a template's process.
+            kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "tgi_cli.runtime.text.template_worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={name: os.environ[name] for name in kept if name in os.environ},
+                start_new_session=True,
+                limit=1 << 26,
+            )
+            # A first render proves that it is up, so that starting doesn't count as rendering.
+            async with asyncio.timeout(_START_TIME_LIMIT_S):
+                await _exchange(worker, msgspec.msgpack.encode(RenderRequest("", {})))
+            self._worker = worker
+        return self._worker
+
+
+async def _exchange(worker: asyncio.subprocess.Process, payload: bytes) -> RenderReply:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(LENGTH.pack(len(payload)) + payload)
+    await worker.stdin.drain()
+    (length,) = LENGTH.unpack(await worker.stdout.readexactly(LENGTH.size))
+    return msgspec.msgpack.decode(await worker.stdout.readexactly(length), type=RenderReply)
+
+
+async def _end(worker: asyncio.subprocess.Process | None) -> None:
+    if worker is not None and worker.returncode is None:
+        worker.kill()
+        await worker.wait()
+
+
+def _cut_after_final_message(text: str, messages: Sequence[Message]) -> str:
+    """Let the model go on with the assistant's last message, also if the template closed its turn."""
+    if not messages or messages[-1].get("role") != "assistant":
+        return text
+    content = messages[-1].get("content")
+    if not isinstance(content, str) or not content.strip():
+        return text
+    content = content.strip()
+    start = text.rfind(content)
+    return text if start < 0 else text[: start + len(content)].rstrip()

@@ -1,0 +1,80 @@
+"""A model's tokenizer: ids of a text, text of ids, and where each token stands.
+
+Wraps the `tokenizers` library, which releases the interpreter's lock while it works, so a thread pool makes use
+of several cores. Special tokens are added only where asked: a chat template writes its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import msgspec
+from tokenizers import Tokenizer as _Tokenizer
+
+from tgi_cli.errors import CorruptModelError, ValidationError
+from tgi_cli.runtime.config.model_config import TextAssets
+
+
+class TokenSpan(msgspec.Struct, frozen=True):
+    """A token and the bytes of the text that it stands for; 0, 0 and "" if it isn't in the text."""
+
+    id: int
+    text: str
+    start: int  # byte offset into the UTF-8 text
+    stop: int
+
+
+class Tokenizer:
+    """Raises `CorruptModelError` if the assets hold no tokenizer that the library can read."""
+
+    def __init__(self, assets: TextAssets) -> None:
+        try:
+            self._tokenizer = _Tokenizer.from_str(assets.tokenizer_json)
+        except Exception as exc:
+            # The library raises nothing more specific than this.
+            raise CorruptModelError(f"tokenizer.json can't be read: {exc}") from exc
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._special_ids = frozenset(
+            index
+            for index, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
+        )
+        self.bos_token = assets.bos_token
+        self.eos_token = assets.eos_token
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id in self._special_ids
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return the ids of `text`. Raises `ValidationError` for text that isn't Unicode."""
+        return list(self._encode(text, add_special_tokens).ids)
+
+    def encode_with_offsets(self, text: str, *, add_special_tokens: bool) -> list[TokenSpan]:
+        """Return the tokens of `text` with their byte offsets."""
+        encoding = self._encode(text, add_special_tokens)
+        raw = text.encode()
+        starts = [0, *accumulate(len(char.encode()) for char in text)]
+        spans = []
+        for token_id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
+            start, stop = starts[first], starts[last]
+            spans.append(TokenSpan(token_id, raw[start:stop].decode(errors="replace"), start, stop))
+        return spans
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens))
+
+    def _encode(self, text: str, add_special_tokens: bool):  # type: ignore[no-untyped-def]
+        try:
+            text.encode()
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        except UnicodeEncodeError as exc:
+            raise ValidationError("tokenizer error the text holds a lone surrogate") from exc
+        except Exception as exc:
+            # The library's own errors have no common type; the text is the client's.
+            raise ValidationError("tokenizer error the text can't be tokenized") from exc
