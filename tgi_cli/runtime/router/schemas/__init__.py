@@ -1,0 +1,1 @@
+"""The JSON bodies of requests and replies, as structs: key order is the order on the wire."""

@@ -1,0 +1,187 @@
+"""The router's end of an engine's channel, on the event loop.
+
+The router is the source of truth for a request: its record keeps the prompt's ids and every token received,
+which is all that another engine would need to go on with it (DESIGN section 2). One wake-up per step and
+request, however many tokens came. Writes never block: what the socket doesn't take is buffered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from tgi_cli.errors import START_ERRORS, EngineDiedError, GenerationError
+from tgi_cli.runtime.ipc.channel import FrameSplitter, decode_from_engine, encode_frame
+from tgi_cli.runtime.ipc.messages import (
+    AbortRequest,
+    EngineFailed,
+    EngineReady,
+    NewRequest,
+    SequenceOutput,
+    ShutDown,
+    StartEngine,
+    StepOutput,
+)
+from tgi_cli.runtime.types import FinishReason
+
+StepListener = Callable[[StepOutput], None]
+
+
+class OpenRequest:
+    """A request that an engine works on: what was asked, and all that has come."""
+
+    __slots__ = (
+        "_error",
+        "_pending",
+        "_waiter",
+        "finish_reason",
+        "output_ids",
+        "request",
+        "started_ns",
+    )
+
+    def __init__(self, request: NewRequest) -> None:
+        self.request = request
+        self.output_ids: list[int] = []
+        self.finish_reason: FinishReason | None = None
+        self.started_ns = 0  # when the first step that worked on it began
+        self._pending: list[SequenceOutput] = []
+        self._error: GenerationError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def next_outputs(self) -> list[SequenceOutput]:
+        """Return what has come since the last call, waiting for at least one output.
+
+        Raises:
+            GenerationError: the engine dropped the request, or died.
+        """
+        if not self._pending and self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._pending:
+            pending, self._pending = self._pending, []
+            return pending
+        assert self._error is not None
+        raise self._error
+
+    def deliver(self, output: SequenceOutput) -> None:
+        self.output_ids += output.token_ids
+        self.finish_reason = output.finish_reason
+        self._pending.append(output)
+        self._wake()
+
+    def fail(self, message: str) -> None:
+        self._error = GenerationError(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class EngineClient(asyncio.Protocol):
+    """One engine. Make it with `connect`."""
+
+    def __init__(self) -> None:
+        self._splitter = FrameSplitter()
+        self._transport: asyncio.Transport | None = None
+        self._ready: asyncio.Future[EngineReady] = asyncio.get_running_loop().create_future()
+        self._listeners: list[StepListener] = []
+        self.closed = asyncio.Event()
+        self.open_requests: dict[int, OpenRequest] = {}
+
+    @classmethod
+    async def connect(cls, sock: socket.socket) -> EngineClient:
+        """Take over `sock`, a connected stream socket."""
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(cls, sock=sock)
+        return client
+
+    def add_step_listener(self, listener: StepListener) -> None:
+        self._listeners.append(listener)
+
+    def start(self, config: bytes) -> None:
+        """Send the engine its configuration, an `EngineConfig` in JSON."""
+        self._send(StartEngine(config))
+
+    async def wait_ready(self) -> EngineReady:
+        """Return when the engine has answered its warm-up.
+
+        Raises:
+            StartError: of the kind that the engine reports; `EngineDiedError` if it just ended.
+        """
+        return await asyncio.shield(self._ready)
+
+    def submit(self, request: NewRequest) -> OpenRequest:
+        """Send a request. Raises `GenerationError` if there is no engine any more."""
+        if self.closed.is_set():
+            raise GenerationError("Server error: the engine isn't running")
+        record = self.open_requests[request.request_id] = OpenRequest(request)
+        self._send(request)
+        return record
+
+    def abort(self, request_id: int) -> None:
+        """Forget a request; one that has ended already is no longer known."""
+        if self.open_requests.pop(request_id, None) is not None and not self.closed.is_set():
+            self._send(AbortRequest(request_id))
+
+    def shut_down(self) -> None:
+        if not self.closed.is_set():
+            self._send(ShutDown())
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _send(self, message: StartEngine | NewRequest | AbortRequest | ShutDown) -> None:
+        assert self._transport is not None
+        self._transport.write(encode_frame(message))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._splitter.feed(data):
+            message = decode_from_engine(frame)
+            if isinstance(message, StepOutput):
+                self._dispatch(message)
+            elif isinstance(message, EngineReady):
+                self._ready.set_result(message)
+            elif isinstance(message, EngineFailed):
+                error = START_ERRORS[message.kind](message.message, hint=message.hint)
+                self._ready.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        if not self._ready.done():
+            self._ready.set_exception(EngineDiedError("The engine ended before it was ready."))
+            self._ready.exception()  # it may be that nobody waits for it any more
+        for record in self.open_requests.values():
+            record.fail("Server error: the engine ended")
+        self.open_requests.clear()
+
+    def _dispatch(self, step: StepOutput) -> None:
+        records = self.open_requests
+        for request_id in step.started:
+            if (record := records.get(request_id)) is not None:
+                record.started_ns = step.start_ns
+        for output in step.outputs:
+            record = records.get(output.request_id)
+            if record is None:
+                continue  # aborted meanwhile
+            record.deliver(output)
+            if output.finish_reason is not None:
+                del records[output.request_id]
+        for failure in step.failures:
+            record = records.pop(failure.request_id, None)
+            if record is not None:
+                record.fail(failure.message)
+        for listener in self._listeners:
+            listener(step)

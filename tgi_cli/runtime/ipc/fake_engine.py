@@ -1,0 +1,151 @@
+"""An engine without a model: the same channel, the same messages, tokens from arithmetic.
+
+For tests, for measuring the router alone, and for trying a client: `tgi serve --engine fake`. The next token
+is a function of prompt and position, so runs repeat. It batches as the real engine does: one StepOutput per
+step for everything that runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+from tgi_cli.runtime.ipc.channel import EngineChannel, PeerGone
+from tgi_cli.runtime.ipc.messages import (
+    AbortRequest,
+    EngineReady,
+    NewRequest,
+    RequestFailed,
+    SequenceOutput,
+    ShutDown,
+    StartEngine,
+    StepOutput,
+    StepStats,
+    ToEngine,
+)
+from tgi_cli.runtime.types import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class FakeScript:
+    """What the fake does. The defaults generate until the length that was asked for."""
+
+    token_ids: tuple[int, ...] = tuple(range(33, 120))  # cycled through
+    step_s: float = 0.0
+    eos_token_id: int | None = None  # sent in place of the token number `eos_after`
+    eos_after: int = 1 << 62
+    fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
+    die_at_step: int | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    request: NewRequest
+    num_tokens: int = 0
+    is_new: bool = True
+
+
+class FakeEngine:
+    def __init__(self, channel: EngineChannel, script: FakeScript) -> None:
+        self._channel = channel
+        self._script = script
+        self._running: dict[int, _Running] = {}
+        self._num_steps = 0
+
+    def serve(self) -> None:
+        """Answer until told to stop, or until nobody is there any more."""
+        try:
+            first = self._channel.receive(wait=True)
+            assert isinstance(first[0], StartEngine), first
+            self._channel.send(EngineReady(1 << 20, 16, 0, 0.0, "none (fake engine)"))
+            messages = first[1:]
+            while all(self._handle(message) for message in messages):
+                if self._running:
+                    self._step()
+                messages = self._channel.receive(wait=not self._running)
+        except PeerGone:
+            pass
+        finally:
+            self._channel.close()
+
+    def _handle(self, message: ToEngine) -> bool:
+        """Take in one message; return whether to go on."""
+        match message:
+            case NewRequest():
+                running = _Running(message, len(message.output_ids))
+                self._running[message.request_id] = running
+            case AbortRequest():
+                self._running.pop(message.request_id, None)
+            case ShutDown():
+                return False
+        return True
+
+    def _step(self) -> None:
+        start_ns = time.monotonic_ns()
+        if self._num_steps == self._script.die_at_step:
+            os._exit(1)
+        if self._script.step_s:
+            time.sleep(self._script.step_s)
+        self._num_steps += 1
+        num_prefill_tokens = sum(
+            len(r.request.prompt_ids) for r in self._running.values() if r.is_new
+        )
+        batch = list(self._running.values())
+        started = [r.request.request_id for r in batch if r.is_new]
+        outputs, failures = [], []
+        for running in batch:
+            request = running.request
+            if len(request.prompt_ids) == self._script.fail_prompts_of:
+                failures.append(RequestFailed(request.request_id, "Server error: as scripted"))
+                del self._running[request.request_id]
+            else:
+                outputs.append(self._next_output(running))
+        stats = StepStats(
+            is_prefill=num_prefill_tokens > 0,
+            num_prefill_tokens=num_prefill_tokens,
+            num_decode_tokens=len(batch) - len(started),
+            batch_size=len(batch),
+            num_joined=len(started),
+            num_running=len(self._running),
+            num_waiting=0,
+            num_blocks_used=len(self._running),
+            num_reserved_tokens=16 * len(self._running),
+            num_preempted=0,
+            forward_s=self._script.step_s,
+            sample_s=0.0,
+            step_s=(time.monotonic_ns() - start_ns) / 1e9,
+        )
+        self._channel.send(StepOutput(outputs, failures, started, start_ns, stats))
+
+    def _next_output(self, running: _Running) -> SequenceOutput:
+        request, script = running.request, self._script
+        running.is_new = False
+        choices = script.token_ids
+        token_id = choices[(len(request.prompt_ids) + running.num_tokens) % len(choices)]
+        reason = None
+        if running.num_tokens == script.eos_after and script.eos_token_id is not None:
+            token_id, reason = script.eos_token_id, FinishReason.EOS_TOKEN
+        running.num_tokens += 1
+        if running.num_tokens >= request.max_new_tokens:
+            reason = FinishReason.LENGTH
+        if reason is not None:
+            del self._running[request.request_id]
+        return SequenceOutput(request.request_id, [token_id], [-0.5], reason)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tgi-fake-engine")
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--step-s", type=float, default=0.0)
+    args = parser.parse_args()
+    channel = EngineChannel(socket.socket(fileno=args.channel_fd))
+    FakeEngine(channel, FakeScript(step_s=args.step_s)).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""`/generate`, `/generate_stream`, `/` and `/tokenize`: spec/http-api.md sections 6, 7 and 8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tgi_cli.runtime.router.schemas.common import Signed32, Unsigned32, Unsigned64
+
+
+class GenerateParameters(msgspec.Struct, kw_only=True):
+    """Null means absent for every field. Ranges are `validation.py`'s: their errors have texts."""
+
+    best_of: Unsigned64 | None = None
+    temperature: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    top_k: Signed32 | None = None
+    top_p: float | None = None
+    typical_p: float | None = None
+    do_sample: bool | None = False
+    max_new_tokens: Unsigned32 | None = None
+    return_full_text: bool | None = None
+    stop: list[str] | None = None
+    stop_sequences: list[str] | None = None  # what very old clients call `stop`
+    truncate: Unsigned64 | None = None
+    watermark: bool | None = False
+    details: bool | None = False
+    decoder_input_details: bool | None = False
+    seed: Unsigned64 | None = None
+    top_n_tokens: Unsigned32 | None = None
+    grammar: dict[str, Any] | None = None
+    adapter_id: str | None = None
+
+
+class GenerateRequest(msgspec.Struct, kw_only=True):
+    inputs: str
+    parameters: GenerateParameters | None = None
+    stream: bool | None = False  # for `/` only
+
+    def effective_parameters(self) -> GenerateParameters:
+        """Without the key `parameters` TGI samples; with an empty object it doesn't."""
+        return self.parameters or GenerateParameters(do_sample=True)
+
+
+class PrefillToken(msgspec.Struct):
+    id: int
+    text: str
+    logprob: float | None
+
+
+class Token(msgspec.Struct):
+    id: int
+    text: str
+    logprob: float | None
+    special: bool
+
+
+class BestOfSequence(msgspec.Struct):
+    generated_text: str
+    finish_reason: str
+    generated_tokens: int
+    seed: int | None
+    prefill: list[PrefillToken]
+    tokens: list[Token]
+
+
+class Details(msgspec.Struct):
+    finish_reason: str
+    generated_tokens: int
+    seed: int | None
+    prefill: list[PrefillToken]
+    tokens: list[Token]
+    best_of_sequences: list[BestOfSequence] | UnsetType = UNSET
+
+
+class GenerateReply(msgspec.Struct):
+    generated_text: str
+    details: Details | UnsetType = UNSET
+
+
+class StreamDetails(msgspec.Struct):
+    finish_reason: str
+    generated_tokens: int
+    seed: int | None
+    input_length: int
+
+
+class StreamEvent(msgspec.Struct):
+    index: int
+    token: Token
+    generated_text: str | None = None
+    details: StreamDetails | None = None
