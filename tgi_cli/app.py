@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings=_HELP_NAMES,
     pretty_exceptions_show_locals=False,  # they would show prompts and keys
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: rich would take more time than everything else together
 )
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
 

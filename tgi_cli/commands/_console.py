@@ -10,6 +10,8 @@ import sys
 from tgi_cli.errors import ArgumentError, StartError
 from tgi_cli.runtime.config.resolved import ResolvedConfig
 
+_FIRST_REQUEST = '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 20}}'
+
 
 def print_error(error: StartError) -> None:
     """Print a mistake on one line, as TGI's launcher words it, and the fix below it."""
@@ -45,10 +47,7 @@ class StartScreen:
         print(f"Serving on {url}")
         print("Try:")
         print(f"  curl {url}/generate -H 'Content-Type: application/json'{key} \\")
-        print(
-            """    -d '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 20}}'""",
-            flush=True,
-        )
+        print(f"    -d '{_FIRST_REQUEST}'", flush=True)
 
 
 class SilentScreen(StartScreen):

@@ -79,10 +79,26 @@ _SWITCHES = frozenset(setting.flag for setting in SETTINGS if setting.is_switch)
 
 
 class ServeCommand(TyperCommand):
-    """A command whose switches may stand alone: `--json-output` is `--json-output=true`."""
+    """A command with headings in its help, whose switches may stand alone.
+
+    `--json-output` is `--json-output=true`.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, list(join_switches(args)))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_argument = parameter.param_type_name == "argument"
+                usual = "Arguments" if is_argument else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def join_switches(args: Iterable[str]) -> Iterable[str]:

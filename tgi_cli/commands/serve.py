@@ -24,8 +24,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP.
 
-    With no model it serves a small one to try things with. Every option has an environment variable,
-    which may also be written with the prefix TGI_; the flag wins.
+    With no model it serves a small one to try. Every option has an environment variable, which may
+    also be written with the prefix TGI_; the flag wins.
     """
     try:
         flags["model_id"] = _one_model(model, flags.get("model_id"))

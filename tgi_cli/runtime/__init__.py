@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from tgi_cli.runtime.config.options import ServeOptions
     from tgi_cli.runtime.serving.screen import Screen
 
 
 def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ()) -> int:
     """Serve a model until told to stop; return the exit code. Raises `StartError`."""
+    # Being told to stop is no failure, also while the imports below still run.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit_now)
+
     from tgi_cli.runtime.serving.launch import serve as launch
 
     return launch(options, screen, warnings)
+
+
+def _exit_now(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""Start the router and the engine, watch, drain, stop. Only here are both known."""

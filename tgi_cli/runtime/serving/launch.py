@@ -1,0 +1,216 @@
+"""`tgi serve` from start to stop.
+
+    locate the model ─► decide ─► spawn the engine ─► tokenizer, template ─► wait ─► listen
+        ─► SIGTERM: drain, stop the engine, 0   or   the engine dies: fail what is open, 1
+
+The port opens when the model has answered its warm-up: that is how TGI tells that it is ready.
+Whatever was started is on one exit stack, so that no way out leaves a process behind.
+Spec: scheduling.md section 9, metrics.md section 5 (the log lines).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+import msgspec
+
+from tgi_cli.errors import EngineDiedError
+from tgi_cli.runtime.config.check_options import check_options
+from tgi_cli.runtime.config.env import SETTINGS
+from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.resolve import log_config, resolve
+from tgi_cli.runtime.config.resolved import ResolvedConfig
+from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
+from tgi_cli.runtime.ipc.client import EngineClient
+from tgi_cli.runtime.logs import configure_logging
+from tgi_cli.runtime.router.server import RouterServer
+from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
+from tgi_cli.runtime.serving.hardware import read_hardware
+from tgi_cli.runtime.serving.screen import Screen
+from tgi_cli.runtime.serving.stop_signals import StopSignals
+from tgi_cli.runtime.serving.supervisor import EngineProcess
+from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+_WAITING_LOG_S = 10.0
+_LAST_WORDS_S = 5.0  # for the errors of a dead engine's requests to reach their clients
+
+
+def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ()) -> int:
+    """Serve until told to stop; return the exit code. Raises `StartError`."""
+    configure_logging(log_config(options))
+    _log_arguments(options)
+    for warning in warnings:
+        _log.warning(warning)
+    check_options(options)
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        exit_code = runner.run(_Launch(options, screen).run())
+    if is_any_running():  # a download that was told to stop; the interpreter would wait for it
+        logging.shutdown()
+        os._exit(exit_code)
+    return exit_code
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+class _Launch:
+    def __init__(self, options: ServeOptions, screen: Screen) -> None:
+        self._options = options
+        self._screen = screen
+        self._signals = StopSignals()
+
+    async def run(self) -> int:
+        self._signals.install()
+        async with AsyncExitStack() as stack:
+            start = asyncio.create_task(self._start(stack))
+            if not await _done_before(start, self._signals.graceful):
+                await _cancel(start)
+                return 0
+            return await self._watch(start.result())
+
+    async def _start(self, stack: AsyncExitStack) -> _Server:
+        model = await self._locate()
+        config = resolve(self._options, model, read_hardware())
+        self._log_decisions(config)
+        self._screen.decided(config)
+
+        started_at = time.monotonic()
+        _log.info("Starting shard")
+        process = await EngineProcess.start(self._options.engine, config.engine.num_threads)
+        stack.push_async_callback(process.kill)
+        engine = await EngineClient.connect(process.sock)
+        stack.callback(engine.close)
+        engine.start(msgspec.json.encode(config.engine))
+
+        # While the engine loads.
+        tokenizer = await asyncio.to_thread(Tokenizer, model.text)
+        chat_template = ChatTemplate(model.text)
+        stack.push_async_callback(chat_template.close)
+        await chat_template.start()
+
+        await _wait_ready(engine, process)
+        _log.info("Shard ready in %.1fs", time.monotonic() - started_at)
+
+        _log.info("Starting Webserver")
+        router = RouterServer(config.router, engine, tokenizer, chat_template)
+        stack.push_async_callback(router.close)
+        await router.start()
+        _log.info("Connected")
+        self._screen.listening(router.url, needs_key=config.router.api_key is not None)
+        return _Server(router, engine, process, config.router.graceful_termination_timeout_s)
+
+    async def _locate(self) -> LocatedModel:
+        options = self._options
+        return await run_in_daemon_thread(
+            lambda: locate_model(
+                options.model_id,
+                revision=options.revision,
+                cache_dir=options.huggingface_hub_cache,
+                tokenizer_config_path=options.tokenizer_config_path,
+            )
+        )
+
+    def _log_decisions(self, config: ResolvedConfig) -> None:
+        for warning in config.warnings:
+            _log.warning(warning)
+        options, router, engine = self._options, config.router, config.engine
+        if options.max_batch_prefill_tokens is None:
+            _log.info("Default `max_batch_prefill_tokens` to %d", router.max_batch_prefill_tokens)
+        if router.limits.max_input_tokens == router.limits.max_total_tokens - 1:
+            _log.info("Maximum input tokens defaulted to %d", router.limits.max_input_tokens)
+        if options.max_total_tokens is None:
+            _log.info("Maximum total tokens defaulted to %d", router.limits.max_total_tokens)
+        _log.info("Setting max batch total tokens to %d", router.max_batch_total_tokens)
+        _log.info("KV-cache blocks: %d, size: %d", engine.num_blocks, engine.block_size)
+
+    async def _watch(self, server: _Server) -> int:
+        """Wait until the engine dies or somebody wants us to stop; see it through."""
+        death = asyncio.create_task(server.engine.closed.wait())
+        is_dead = await _done_before(death, self._signals.graceful)
+        await _cancel(death)
+        if not is_dead:
+            return await self._stop(server)
+        _log.error("Shard 0 crashed (%s)", await server.process.wait())
+        await server.router.drain(_LAST_WORDS_S)
+        return 1
+
+    async def _stop(self, server: _Server) -> int:
+        """Let open requests finish, then end the engine; a second signal cuts both short."""
+        drain = asyncio.create_task(server.router.drain(server.drain_timeout_s))
+        if not await _done_before(drain, self._signals.now):
+            await _cancel(drain)
+            return 0
+        if server.engine.closed.is_set():
+            _log.error("Shard 0 crashed (%s)", await server.process.wait())
+            return 1
+        server.engine.shut_down()
+        await server.process.end()
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Server:
+    """A server that listens."""
+
+    router: RouterServer
+    engine: EngineClient
+    process: EngineProcess
+    drain_timeout_s: float
+
+
+async def _wait_ready(engine: EngineClient, process: EngineProcess) -> None:
+    ready = asyncio.create_task(engine.wait_ready())
+    try:
+        while not (await asyncio.wait((ready,), timeout=_WAITING_LOG_S))[0]:
+            _log.info("Waiting for shard to be ready...")
+        _log.info("kernels: %s", ready.result().kernels)
+    except EngineDiedError as exc:
+        raise EngineDiedError(
+            f"The engine ended before it was ready ({await process.wait()})",
+            hint="Its last log lines say why; SIGKILL usually means that memory ran out.",
+        ) from exc
+    finally:
+        await _cancel(ready)
+
+
+async def _done_before(task: asyncio.Task[T], event: asyncio.Event) -> bool:
+    """Wait for either; return whether the task is done."""
+    waiter = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiter.cancel()
+    return task.done()
+
+
+async def _cancel(task: asyncio.Task[T]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _log_arguments(options: ServeOptions) -> None:
+    shown = (
+        f"{setting.name}: {_shown(getattr(options, setting.name), setting.is_secret)}"
+        for setting in SETTINGS
+    )
+    _log.info("Args { %s }", ", ".join(shown))
+
+
+def _shown(value: object, is_secret: bool) -> str:
+    return "***" if is_secret and value is not None else repr(value)
