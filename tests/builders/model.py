@@ -1,0 +1,72 @@
+"""A real engine in this process, from a checkpoint on disk or the demo model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tests.builders.engine import run_to_end
+from tgi_cli.kernels.paged_attention import choose
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.engine import Engine
+from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.runner import Runner
+from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.hub.locate import LocatedModel
+from tgi_cli.runtime.ipc.messages import NewRequest
+from tgi_cli.runtime.models.loader import load_model
+from tgi_cli.runtime.types import SamplingParams
+
+
+def engine_config(located: LocatedModel, **changes: Any) -> EngineConfig:
+    fields: dict[str, Any] = {
+        "model": located.config,
+        "weights": located.weights,
+        "eos_token_ids": located.eos_token_ids,
+        "device": "cpu",
+        "dtype": located.config.checkpoint_dtype,
+        "block_size": 16,
+        "num_blocks": 600,
+        "max_step_tokens": 512,
+        "max_running": 32,
+        "max_total_tokens": 1024,
+        "num_threads": 2,
+    }
+    return EngineConfig(**{**fields, **changes})
+
+
+def make_runner(config: EngineConfig) -> Runner:
+    model = config.model
+    attention = choose(model.num_heads, model.num_kv_heads, model.head_dim)
+    with torch.no_grad():
+        loaded = load_model(model, config.weights, config.dtype, attention)
+    return Runner(config, loaded, attention)
+
+
+def prompt_logits(config: EngineConfig, prompt_ids: list[int], chunk: int) -> torch.Tensor:
+    """Prefill `prompt_ids` in chunks; return the logits [V] after the last."""
+    runner = make_runner(config)
+    seq = Sequence(NewRequest(0, prompt_ids, 1, SamplingParams()))
+    seq.row = 1
+    blocks = list(range(config.num_blocks - 1, 0, -1))
+    while seq.num_uncomputed_tokens:
+        num_tokens = min(chunk, seq.num_uncomputed_tokens)
+        plan = StepPlan(budget=num_tokens)
+        needed = -(-(seq.num_computed_tokens + num_tokens) // config.block_size)
+        new_blocks = [blocks.pop() for _ in range(needed - len(seq.block_table))]
+        seq.block_table += new_blocks
+        plan.add(seq, num_tokens, new_blocks)
+        logits = runner.run(plan)
+        seq.num_computed_tokens += num_tokens
+    return logits[0]
+
+
+def generate(
+    engine: Engine, prompts: list[list[int]], max_new_tokens: int, **sampling: Any
+) -> list[list[int]]:
+    """Return what the engine generates for all prompts in one batch."""
+    for index, prompt in enumerate(prompts):
+        engine.add(NewRequest(index, prompt, max_new_tokens, SamplingParams(**sampling)))
+    tokens = run_to_end(engine)
+    return [tokens[index] for index in range(len(prompts))]

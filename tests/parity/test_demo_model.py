@@ -1,0 +1,120 @@
+"""The demo model against transformers in fp32 on the same dequantised weights."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.builders.model import engine_config, generate, make_runner
+from tgi_cli.runtime.config.tensor_names import expected_tensors
+from tgi_cli.runtime.engine.engine import Engine
+from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
+from tgi_cli.runtime.hub.weights_reader import WeightsReader
+from tgi_cli.runtime.models.weights import Weights
+from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.tokenizer import Tokenizer
+
+NUM_NEW_TOKENS = 64
+TEXTS = [
+    "The capital of France is",
+    "Once upon a time, in a small village by the sea, there lived",
+    "The three laws of thermodynamics are:\n1.",
+    "def fibonacci(n):\n    ",
+    "#include <stdio.h>\n\nint main(void) {\n",
+    "SELECT name, COUNT(*) FROM users WHERE",
+    "import numpy as np\n\ndef softmax(x):\n",
+    "昔々、あるところに",
+    "人工智能的未来",
+    "안녕하세요, 오늘은",
+    "🦜 is a parrot and 🐙 is an",
+    "Emoji test: 😀😃😄",
+    "The following table lists the planets in order of distance: | Planet |" * 4,
+]
+CHATS = ["What is gravity?", "Write a haiku about rain.", "Translate 'good morning' to French."]
+
+
+@pytest.fixture(scope="module")
+def located() -> LocatedModel:
+    return locate_model("demo")
+
+
+@pytest.fixture(scope="module")
+def engine(located: LocatedModel) -> Engine:
+    config = engine_config(located)
+    return Engine(config, make_runner(config))
+
+
+async def render_chats(located: LocatedModel) -> list[str]:
+    template = ChatTemplate(located.text)
+    try:
+        return [await template.render([{"role": "user", "content": text}]) for text in CHATS]
+    finally:
+        await template.close()
+
+
+@pytest.fixture(scope="module")
+def prompts(located: LocatedModel) -> list[list[int]]:
+    tokenizer = Tokenizer(located.text)
+    chats = asyncio.run(render_chats(located))
+    return [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS + chats]
+
+
+def reference_model(located: LocatedModel) -> LlamaForCausalLM:
+    """Transformers' Llama with the very weights that the engine reads."""
+    model = located.config
+    config = LlamaConfig(
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        num_hidden_layers=model.num_layers,
+        num_attention_heads=model.num_heads,
+        num_key_value_heads=model.num_kv_heads,
+        max_position_embeddings=model.max_position_embeddings,
+        rms_norm_eps=model.rms_norm_eps,
+        rope_parameters={"rope_type": "default", "rope_theta": model.rope_theta},
+        tie_word_embeddings=True,
+        eos_token_id=list(located.eos_token_ids),
+        pad_token_id=0,
+    )
+    weights = Weights(WeightsReader(located.weights), model, model.checkpoint_dtype)
+    with torch.device("meta"):
+        reference = LlamaForCausalLM(config)
+    state = {name: weights.get(name).float() for name in expected_tensors(model)}
+    reference.load_state_dict(state, assign=True, strict=False)
+    reference.model.rotary_emb = type(reference.model.rotary_emb)(config)
+    reference.tie_weights()
+    return reference.eval()
+
+
+def test_greedy_tokens_equal_transformers_alone_and_together(located, engine, prompts):
+    reference = reference_model(located)
+    expected = []
+    for prompt in prompts:
+        inputs = torch.tensor([prompt])
+        output = reference.generate(
+            inputs,
+            attention_mask=torch.ones_like(inputs),
+            max_new_tokens=NUM_NEW_TOKENS,
+            do_sample=False,
+        )
+        expected.append(output[0, len(prompt) :].tolist())
+
+    together = generate(engine, prompts, NUM_NEW_TOKENS)
+    alone = [generate(engine, [prompt], NUM_NEW_TOKENS)[0] for prompt in prompts]
+
+    assert together == expected
+    assert alone == expected
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(engine, prompts):
+    params = {"do_sample": True, "temperature": 0.9, "top_p": 0.95}
+
+    first = generate(engine, prompts[:4], 24, seed=11, **params)
+    second = generate(engine, prompts[:4], 24, seed=11, **params)
+    other = generate(engine, prompts[:4], 24, seed=12, **params)
+
+    assert first == second
+    assert first != other
