@@ -104,7 +104,7 @@ class EngineClient(asyncio.Protocol):
     def add_step_listener(self, listener: StepListener) -> None:
         self._listeners.append(listener)
 
-    def send_start(self, config: bytes) -> None:
+    def start(self, config: bytes) -> None:
         """Send the engine its configuration, an `EngineConfig` in JSON."""
         self._send(StartEngine(config))
 
