@@ -1,0 +1,60 @@
+"""Builders for option and resolve tests: a model's facts and a machine's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+from tgi_cli.runtime.config.resolve import HardwareFacts
+
+GIB = 1 << 30
+
+CONFIG = ModelConfig(
+    family="llama",
+    vocab_size=97,
+    hidden_size=24,
+    intermediate_size=40,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    rms_norm_eps=1e-5,
+    rope_theta=10_000.0,
+    max_position_embeddings=2_047,
+    checkpoint_dtype="bfloat16",
+)
+WEIGHTS = WeightsSource(
+    kind="safetensors", files=("a.safetensors",), num_bytes=26_006, num_parameters=13_003
+)
+TOKEN_BYTES = 2 * 3 * 2 * 6 * 4  # of KV cache: keys and values, layers, heads, head size, fp32
+
+
+@dataclass(frozen=True)
+class ModelStub:
+    model_id: str = "somebody/something"
+    sha: str | None = "0123abc"
+    pipeline_tag: str | None = "text-generation"
+    config: ModelConfig = CONFIG
+    weights: WeightsSource = WEIGHTS
+    eos_token_ids: tuple[int, ...] = (2,)
+    text: TextAssets = field(default_factory=lambda: TextAssets(tokenizer_json="{}"))
+
+
+def model_facts(*, model_max_length: int | None = None, **config: Any) -> ModelStub:
+    return ModelStub(
+        config=msgspec.structs.replace(CONFIG, **config),
+        text=TextAssets(tokenizer_json="{}", model_max_length=model_max_length),
+    )
+
+
+def hardware(*, num_cores: int = 3, memory_bytes: int = 4 * GIB) -> HardwareFacts:
+    return HardwareFacts(num_cores=num_cores, available_memory_bytes=memory_bytes)
+
+
+def memory_for_tokens(num_tokens: int, model: ModelStub) -> int:
+    """Return the available memory in which `num_tokens` of KV cache fit, and hardly more."""
+    cache_bytes = num_tokens * TOKEN_BYTES / 0.9
+    return int((model.weights.num_parameters * 4 + cache_bytes) / 0.95) + 64
