@@ -12,7 +12,6 @@ SERVE_ARGS ?=
 TEST_ARGS ?=
 
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
-GENERATED := docs/reference completions
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve test check format docs bench clean
@@ -33,7 +32,6 @@ check: install ## Check format, lint, types, import table, names and generated f
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
-	$(BIN)/python -m tools.generate --check
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .

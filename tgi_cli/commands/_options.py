@@ -64,7 +64,7 @@ def _notes(setting: Setting) -> str:
     default = setting.default_note
     if default is None and setting.default is not None:
         default = str(setting.default).lower() if setting.is_switch else str(setting.default)
-    variable = f"env: {setting.variables[-1 if setting.fallback_variable is None else 1]}"
+    variable = f"env: {setting.variable}"
     return f"({variable})" if default is None else f"({variable}; default: {default})"
 
 

@@ -55,9 +55,13 @@ class Setting:
         return self.parse is parsers.switch
 
     @property
+    def variable(self) -> str:
+        return self.name.upper()
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """The environment variables, the first that is set winning."""
-        name = self.name.upper()
+        name = self.variable
         found = (name,) if name.startswith("TGI_") else (f"TGI_{name}", name)
         return (*found, self.fallback_variable) if self.fallback_variable else found
 

@@ -1,0 +1,117 @@
+"""`python -m tools.generate` writes what is made from the code: docs/reference and completions.
+
+`tests/architecture/test_generated.py` fails when a file is not what this would write.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.completion import get_completion_script
+
+from tgi_cli.runtime.config.env import HUB_VARIABLES, SETTINGS, Setting
+
+ROOT = Path(__file__).resolve().parents[1]
+SHELLS = ("bash", "zsh", "fish")
+NOTE = "<!-- Made by `make docs` from tgi_cli/runtime/config/env.py; edit that. -->"
+
+
+def main() -> None:
+    for name, text in generated_files().items():
+        path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def generated_files() -> dict[str, str]:
+    """Return each file's text by its path from the root."""
+    files = {"docs/reference/cli.md": cli_page(), "docs/reference/environment.md": variables_page()}
+    return files | {f"completions/tgi.{shell}": completion(shell) for shell in SHELLS}
+
+
+def cli_page() -> str:
+    lines = [
+        "# Command line",
+        "",
+        NOTE,
+        "",
+        "`tgi serve [OPTIONS] [MODEL]` serves a model over HTTP; `MODEL` is the same as",
+        "`--model-id`. `text-generation-launcher` is `tgi serve` under TGI's name. `--help` (`-h`)",
+        "and `tgi --version` (`-V`) work as anywhere; `tgi --install-completion` sets up the shell,",
+        "and ready-made scripts are in `completions/`.",
+        "",
+        "A flag wins over its variable ([environment](environment.md)), which wins over the default.",
+        "Switches may stand alone or have a value: `--json-output`, `--json-output=false`. Values take",
+        "hyphens or underscores.",
+        "",
+        "| Exit code | When |",
+        "| --- | --- |",
+        "| 0 | stopped by SIGTERM or SIGINT, also while the model loads |",
+        "| 1 | wrong options, no such model, too little memory, address in use, engine died |",
+        "| 2 | the command line can't be parsed |",
+    ]
+    for group in dict.fromkeys(setting.group for setting in SETTINGS if setting.has_flag):
+        lines += ["", f"## {group}", ""]
+        lines += ["| Flag | Value | Default | Meaning |", "| --- | --- | --- | --- |"]
+        lines += [_flag_row(setting) for setting in SETTINGS if setting.group == group]
+    return "\n".join(lines) + "\n"
+
+
+def _flag_row(setting: Setting) -> str:
+    flags = f"`{setting.flag}`" + (f", `{setting.short_flag}`" if setting.short_flag else "")
+    return f"| {flags} | {_value(setting)} | {_default(setting)} | {_cell(setting.help)} |"
+
+
+def variables_page() -> str:
+    lines = [
+        "# Environment",
+        "",
+        NOTE,
+        "",
+        "Each variable is also read with the prefix `TGI_`, which wins; the log has one warning when",
+        "both are set and differ. An empty variable is unset. Switches take true, false, 1, 0, yes,",
+        "no, on and off, in any case; lists take commas. A value that can't be read ends the start",
+        "with exit code 1.",
+        "",
+        "| Variable | Flag | Value | Default |",
+        "| --- | --- | --- | --- |",
+    ]
+    for setting in SETTINGS:
+        flag = f"`{setting.flag}`" if setting.has_flag else "none"
+        names = f"`{setting.variable}`"
+        if setting.fallback_variable is not None:
+            names += f", else `{setting.fallback_variable}`"
+        lines.append(f"| {names} | {flag} | {_value(setting)} | {_default(setting)} |")
+    lines += ["", "## Without a flag", "", "| Variable | Meaning |", "| --- | --- |"]
+    for setting in SETTINGS:
+        if not setting.has_flag:
+            lines.append(f"| `{setting.variable}` | {_cell(setting.help)} |")
+    lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in HUB_VARIABLES]
+    return "\n".join(lines) + "\n"
+
+
+def _value(setting: Setting) -> str:
+    return f"`{_cell(setting.metavar)}`"
+
+
+def _default(setting: Setting) -> str:
+    if setting.default_note is not None:
+        return _cell(setting.default_note)
+    if setting.default is None:
+        return "none"
+    shown = str(setting.default).lower() if setting.is_switch else str(setting.default)
+    return f"`{shown}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def completion(shell: str) -> str:
+    """Return the script that `tgi --show-completion` prints in this shell."""
+    script = get_completion_script(prog_name="tgi", complete_var="_TGI_COMPLETE", shell=shell)
+    return f"{script.strip()}\n"
+
+
+if __name__ == "__main__":
+    main()
