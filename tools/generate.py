@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
-
-from typer.completion import get_completion_script
 
 from tgi_cli.runtime.config.env import HUB_VARIABLES, SETTINGS, Setting
 
@@ -36,13 +37,13 @@ def cli_page() -> str:
         NOTE,
         "",
         "`tgi serve [OPTIONS] [MODEL]` serves a model over HTTP; `MODEL` is the same as",
-        "`--model-id`. `text-generation-launcher` is `tgi serve` under TGI's name. `--help` (`-h`)",
-        "and `tgi --version` (`-V`) work as anywhere; `tgi --install-completion` sets up the shell,",
-        "and ready-made scripts are in `completions/`.",
+        "`--model-id`. `text-generation-launcher` is `tgi serve` under TGI's name. `--help` and",
+        "`tgi --version` (`-h`, `-V`) work as anywhere; `tgi --install-completion` sets up the",
+        "shell, and ready-made scripts are in `completions/`.",
         "",
-        "A flag wins over its variable ([environment](environment.md)), which wins over the default.",
-        "Switches may stand alone or have a value: `--json-output`, `--json-output=false`. Values take",
-        "hyphens or underscores.",
+        "A flag wins over its variable ([environment](environment.md)), which wins over the",
+        "default. Switches may stand alone or have a value: `--json-output`,",
+        "`--json-output=false`. Values take hyphens or underscores.",
         "",
         "| Exit code | When |",
         "| --- | --- |",
@@ -68,10 +69,10 @@ def variables_page() -> str:
         "",
         NOTE,
         "",
-        "Each variable is also read with the prefix `TGI_`, which wins; the log has one warning when",
-        "both are set and differ. An empty variable is unset. Switches take true, false, 1, 0, yes,",
-        "no, on and off, in any case; lists take commas. A value that can't be read ends the start",
-        "with exit code 1.",
+        "Each variable is also read with the prefix `TGI_`, which wins; the log has one warning",
+        "when both are set and differ. An empty variable is unset. Switches take true, false, 1,",
+        "0, yes, no, on and off, in any case; lists take commas. A value that can't be read ends",
+        "the start with exit code 1.",
         "",
         "| Variable | Flag | Value | Default |",
         "| --- | --- | --- | --- |",
@@ -108,9 +109,16 @@ def _cell(text: str) -> str:
 
 
 def completion(shell: str) -> str:
-    """Return the script that `tgi --show-completion` prints in this shell."""
-    script = get_completion_script(prog_name="tgi", complete_var="_TGI_COMPLETE", shell=shell)
-    return f"{script.strip()}\n"
+    """Return the script that `tgi` prints when a shell asks it for one."""
+    script = subprocess.run(
+        [sys.executable, "-m", "tgi_cli"],
+        env=os.environ | {"_TGI_COMPLETE": f"source_{shell}"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return f"{script.strip()}\n"  # zsh wants its first words on the first line
 
 
 if __name__ == "__main__":
