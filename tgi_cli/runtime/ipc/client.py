@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from tgi_cli.errors import START_ERRORS, EngineDiedError, GenerationError
 from tgi_cli.runtime.ipc.channel import FrameSplitter, decode_from_engine, encode_frame
@@ -144,8 +145,7 @@ class EngineClient(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         for frame in self._splitter.feed(data):

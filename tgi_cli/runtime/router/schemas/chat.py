@@ -93,5 +93,3 @@ class ChatChunk(msgspec.Struct):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
-
-

@@ -1,0 +1,98 @@
+"""What every request passes: errors to replies, the API key, CORS.
+
+Source: spec/http-api.md sections 2 and 5.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from tgi_cli.errors import GenerationError, IncompleteGeneration, RequestError
+from tgi_cli.runtime.router.bodies import BodyError
+from tgi_cli.runtime.router.replies import error_reply
+from tgi_cli.runtime.router.routes.context import SERVICE
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+
+_VARY = "origin, access-control-request-method, access-control-request-headers"
+
+
+@web.middleware
+async def map_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The edge of the process: every request is answered, and nothing internal is told."""
+    try:
+        return await handler(request)
+    except BodyError as exc:
+        return web.Response(text=exc.text, status=exc.status)
+    except RequestError as exc:
+        level = logging.ERROR if isinstance(exc, GenerationError) else logging.INFO
+        _log.log(level, "request refused", extra={"error_type": exc.kind, "path": request.path})
+        return error_reply(exc)
+    except web.HTTPMethodNotAllowed as exc:
+        return web.Response(status=405, headers={"allow": ",".join(sorted(exc.allowed_methods))})
+    except web.HTTPException as exc:
+        return web.Response(status=exc.status)
+    except Exception:
+        _log.exception("unexpected error", extra={"path": request.path})
+        return error_reply(IncompleteGeneration())
+
+
+@web.middleware
+async def count_open(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let `drain` know when the last handler is done."""
+    service = request.app[SERVICE]
+    service.enter()
+    try:
+        return await handler(request)
+    finally:
+        service.leave()
+
+
+def check_key(api_key: str | None, protected: frozenset[str]) -> Middleware:
+    """Refuse protected paths without `Authorization: Bearer <key>`: 401, empty body."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if api_key is not None and request.method == "POST" and request.path in protected:
+            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+            is_right = hmac.compare_digest(key.encode(errors="replace"), api_key.encode())
+            if scheme.lower() != "bearer" or not is_right:
+                return web.Response(status=401)
+        return await handler(request)
+
+    return middleware
+
+
+@web.middleware
+async def answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(
+            headers={
+                "access-control-allow-methods": "GET,POST",
+                "access-control-allow-headers": "content-type,authorization",
+            }
+        )
+    return await handler(request)
+
+
+def cors_headers(
+    origins: tuple[str, ...],
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return the signal that adds the headers of section 2.3 just before a reply is sent."""
+
+    async def add(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["vary"] = _VARY
+        origin = request.headers.get("Origin")
+        if not origins:
+            response.headers["access-control-allow-origin"] = "*"
+        elif origin in origins:
+            response.headers["access-control-allow-origin"] = origin
+
+    return add

@@ -1,0 +1,80 @@
+"""What the server says about itself: health, `/info`, `/v1/models`, `/metrics`, `/tokenize`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from tgi_cli import __version__
+from tgi_cli.errors import UnhealthyError, ValidationError
+from tgi_cli.runtime.router.bodies import read_body
+from tgi_cli.runtime.router.replies import json_reply
+from tgi_cli.runtime.router.routes.context import SERVICE
+from tgi_cli.runtime.router.schemas.generate import GenerateRequest
+
+
+async def health(request: web.Request) -> web.Response:
+    """Answer at once, from state: a probe must not wait behind a long prompt."""
+    if not request.app[SERVICE].is_healthy:
+        raise UnhealthyError
+    return web.Response()
+
+
+async def info(request: web.Request) -> web.Response:
+    config = request.app[SERVICE].config
+    limits = config.limits
+    return json_reply(
+        {
+            "model_id": config.model_id,
+            "model_sha": config.model_sha,
+            "model_pipeline_tag": config.model_pipeline_tag,
+            "max_concurrent_requests": limits.max_concurrent_requests,
+            "max_best_of": limits.max_best_of,
+            "max_stop_sequences": limits.max_stop_sequences,
+            "max_input_tokens": limits.max_input_tokens,
+            "max_total_tokens": limits.max_total_tokens,
+            "validation_workers": config.validation_workers,
+            "max_client_batch_size": limits.max_client_batch_size,
+            "router": "text-generation-router",
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+            # What versions up to 2 had, for dashboards that still ask.
+            "max_batch_total_tokens": config.max_batch_total_tokens,
+            "max_batch_size": config.max_batch_size,
+            "max_input_length": limits.max_input_tokens,
+        }
+    )
+
+
+def _model(model_id: str) -> dict[str, object]:
+    return {"id": model_id, "object": "model", "created": 0, "owned_by": model_id}
+
+
+async def models(request: web.Request) -> web.Response:
+    model_id = request.app[SERVICE].config.model_id
+    return json_reply({"object": "list", "data": [_model(model_id)]})
+
+
+async def model(request: web.Request) -> web.Response:
+    model_id = request.app[SERVICE].config.model_id
+    if request.match_info["model"] != model_id:
+        raise web.HTTPNotFound
+    return json_reply(_model(model_id))
+
+
+async def metrics(request: web.Request) -> web.Response:
+    return web.Response(
+        body=request.app[SERVICE].metrics.render(),
+        headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"},
+    )
+
+
+async def tokenize(request: web.Request) -> web.Response:
+    service = request.app[SERVICE]
+    body = await read_body(request, GenerateRequest)
+    if not body.inputs:
+        raise ValidationError("`inputs` cannot be empty")
+    encode = partial(service.tokenizer.encode_with_offsets, body.inputs, add_special_tokens=True)
+    return json_reply(await service.off_loop(encode))

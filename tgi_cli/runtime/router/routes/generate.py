@@ -1,0 +1,147 @@
+"""TGI's own routes: `/generate`, `/generate_stream` and `/` (spec/http-api.md sections 6 to 8)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from tgi_cli.errors import RequestError
+from tgi_cli.runtime.router import validation
+from tgi_cli.runtime.router.bodies import read_body
+from tgi_cli.runtime.router.concurrency import run_together
+from tgi_cli.runtime.router.headers import reply_headers, stream_headers
+from tgi_cli.runtime.router.replies import error_body, json_reply
+from tgi_cli.runtime.router.routes.context import SERVICE
+from tgi_cli.runtime.router.schemas.common import finite
+from tgi_cli.runtime.router.schemas.generate import (
+    BestOfSequence,
+    Details,
+    GenerateParameters,
+    GenerateReply,
+    GenerateRequest,
+    StreamDetails,
+    StreamEvent,
+    Token,
+)
+from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
+from tgi_cli.runtime.router.streaming import Frames, event, send_events
+
+Finished = tuple[Generation, list[GeneratedToken]]
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    body = await read_body(request, GenerateRequest)
+    reply, headers = await _generate(request.app[SERVICE], body, full_text_default=False)
+    return json_reply(reply, headers=headers)
+
+
+async def generate_stream(request: web.Request) -> web.StreamResponse:
+    body = await read_body(request, GenerateRequest)
+    return await _stream(request, body, full_text_default=False)
+
+
+async def compat_generate(request: web.Request) -> web.StreamResponse:
+    """`POST /`: streams if the body says so; else the reply is a list of one."""
+    service = request.app[SERVICE]
+    body = await read_body(request, GenerateRequest)
+    default = service.config.model_pipeline_tag in (None, "text-generation")
+    if body.stream:
+        return await _stream(request, body, full_text_default=default)
+    reply, headers = await _generate(service, body, full_text_default=default)
+    return json_reply([reply], headers=headers)
+
+
+async def _generate(
+    service: Service, body: GenerateRequest, *, full_text_default: bool
+) -> tuple[GenerateReply, dict[str, str]]:
+    parameters = body.effective_parameters()
+    best_of = parameters.best_of or 1
+    if best_of > 1:
+        validation.check_best_of(best_of, service.config.limits)
+    finished = await run_together([_run(service, body) for _ in range(best_of)])
+    finished.sort(key=_mean_logprob, reverse=True)  # stable: ties keep the earlier one
+    best, tokens = finished[0]
+    prefix = body.inputs if _wants_full_text(parameters, full_text_default) else ""
+    reply = GenerateReply(prefix + best.text)
+    if parameters.details or parameters.decoder_input_details:
+        reply.details = Details(
+            finish_reason=_reason(best),
+            generated_tokens=best.num_tokens,
+            seed=best.seed,
+            prefill=[],
+            tokens=_wire_tokens(tokens),
+        )
+        if best_of > 1:
+            reply.details.best_of_sequences = [
+                BestOfSequence(
+                    prefix + loser.text,
+                    _reason(loser),
+                    loser.num_tokens,
+                    loser.seed,
+                    [],
+                    _wire_tokens(loser_tokens),
+                )
+                for loser, loser_tokens in finished[1:]
+            ]
+    return reply, reply_headers(service.config.compute_type, len(body.inputs), [best])
+
+
+async def _run(service: Service, body: GenerateRequest) -> Finished:
+    generation = await service.start(Prompt(body.inputs), body.effective_parameters())
+    async with generation:
+        return generation, await generation.run()
+
+
+def _mean_logprob(finished: Finished) -> float:
+    tokens = finished[1]
+    return sum(token.logprob for token in tokens) / len(tokens)
+
+
+def _wants_full_text(parameters: GenerateParameters, default: bool) -> bool:
+    return default if parameters.return_full_text is None else parameters.return_full_text
+
+
+def _reason(generation: Generation) -> str:
+    assert generation.finish_reason is not None
+    return generation.finish_reason.value
+
+
+def _wire_tokens(tokens: list[GeneratedToken]) -> list[Token]:
+    return [Token(t.id, t.text, finite(t.logprob), t.is_special) for t in tokens]
+
+
+async def _stream(
+    request: web.Request, body: GenerateRequest, *, full_text_default: bool
+) -> web.StreamResponse:
+    service = request.app[SERVICE]
+    headers = stream_headers(service.config.compute_type, len(body.inputs))
+    frames = _frames(service, body, full_text_default)
+    return await send_events(request, frames, headers, _error_frame)
+
+
+def _error_frame(error: RequestError) -> bytes:
+    return event(error_body(error))
+
+
+async def _frames(service: Service, body: GenerateRequest, full_text_default: bool) -> Frames:
+    parameters = body.effective_parameters()
+    prefix = body.inputs if _wants_full_text(parameters, full_text_default) else ""
+    prompt = Prompt(body.inputs, is_stream=True)
+    index = 0
+    async with await service.start(prompt, parameters) as generation:
+        async for tokens in generation.tokens():
+            frames = []
+            for token in tokens:
+                index += 1
+                wire = Token(token.id, token.text, finite(token.logprob), token.is_special)
+                message = StreamEvent(index, wire)
+                if token.finish_reason is not None:
+                    message.generated_text = prefix + generation.text
+                    if parameters.details:
+                        message.details = StreamDetails(
+                            token.finish_reason.value,
+                            generation.num_tokens,
+                            generation.seed,
+                            generation.input_length,
+                        )
+                frames.append(event(message))
+            yield b"".join(frames)

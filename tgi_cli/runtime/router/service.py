@@ -1,0 +1,289 @@
+"""Admit a request, validate and tokenize it, run it, turn its tokens into text.
+
+    permit ─► checks ─► tokenize (thread pool) ─► lengths ─► engine ─► detokenize, stop strings
+
+`Generation` is one running request: an async context manager whose exit, however it comes, aborts what still
+runs and returns the permit, so that a client that goes away frees its blocks. Stop strings end a request here,
+since only this side has text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from tgi_cli.errors import GenerationError, OverloadedError, ValidationError
+from tgi_cli.runtime.config.resolved import RouterConfig
+from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
+from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput, StepOutput
+from tgi_cli.runtime.router import validation
+from tgi_cli.runtime.router.metrics import Metrics
+from tgi_cli.runtime.router.permits import Permits
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.timing import Timing
+from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.detokenizer import Detokenizer
+from tgi_cli.runtime.text.stop_strings import StopStringMatcher
+from tgi_cli.runtime.text.tokenizer import Tokenizer
+from tgi_cli.runtime.types import FinishReason
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text to go on from, and how to read it."""
+
+    text: str
+    add_special_tokens: bool = True  # a chat template writes its own
+    is_stream: bool = False
+
+
+class GeneratedToken(msgspec.Struct):
+    """One token as a client may see it. `text` is "" while a character is incomplete."""
+
+    id: int
+    text: str
+    logprob: float
+    is_special: bool
+    finish_reason: FinishReason | None  # of the sequence, on its last token
+
+
+class Service:
+    """Everything that routes share. Owns the permits, the thread pool and the metrics."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        engine: EngineClient,
+        tokenizer: Tokenizer,
+        chat_template: ChatTemplate,
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.chat_template = chat_template
+        self.metrics = Metrics(
+            max_input_tokens=config.limits.max_input_tokens,
+            max_total_tokens=config.limits.max_total_tokens,
+        )
+        self.metrics.set("tgi_batch_max_total_tokens", config.max_batch_total_tokens)
+        self._engine = engine
+        self._permits = Permits(config.limits.max_concurrent_requests)
+        self._threads = ThreadPoolExecutor(config.validation_workers, "tokenize")
+        self._request_ids = itertools.count()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.num_open = 0  # handlers at work, their replies not yet sent
+        self.is_draining = False
+        self._last_step_failed = False
+        engine.add_step_listener(self._step_done)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a generation request would be answered now; from state, so it costs nothing."""
+        return not (self._engine.closed.is_set() or self.is_draining or self._last_step_failed)
+
+    def enter(self) -> None:
+        """Count a handler in; `leave` counts it out."""
+        self.num_open += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self.num_open -= 1
+        if self.num_open == 0:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    def _step_done(self, step: StepOutput) -> None:
+        if step.stats.batch_size or step.failures:
+            self._last_step_failed = bool(step.failures) and not step.outputs
+        self.metrics.step_done(step)
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        encode = partial(
+            self.tokenizer.encode, prompt.text, add_special_tokens=prompt.add_special_tokens
+        )
+        return await self.off_loop(encode)
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """Run text work in the thread pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def start(self, prompt: Prompt, parameters: GenerateParameters) -> Generation:
+        """Admit and submit a request; use the result as a context manager.
+
+        Raises:
+            OverloadedError: no permit is free.
+            ValidationError: the request asks for what it can't have.
+            GenerationError: there is no engine.
+        """
+        timing = Timing()
+        self.metrics.count("tgi_request_count")
+        try:
+            if prompt.is_stream:
+                validation.check_stream_only(parameters)
+            self._permits.take()
+        except OverloadedError:
+            self.metrics.fail("overloaded")
+            raise
+        except ValidationError:
+            self.metrics.fail("validation")
+            raise
+        try:
+            return await self._submit(prompt, parameters, timing)
+        except BaseException as exc:
+            self._permits.give_back()
+            if isinstance(exc, ValidationError):
+                self.metrics.fail("validation")
+            elif isinstance(exc, asyncio.CancelledError):
+                self.metrics.fail("dropped")
+            raise
+
+    async def _submit(
+        self, prompt: Prompt, parameters: GenerateParameters, timing: Timing
+    ) -> Generation:
+        limits = self.config.limits
+        checked = validation.check_parameters(parameters, prompt.text, limits)
+        prompt_ids = await self.tokenize(prompt)
+        prompt_ids, max_new_tokens = validation.fit_lengths(prompt_ids, checked, limits)
+        if not prompt_ids:
+            raise ValidationError("`inputs` cannot be empty")
+        self.metrics.observe("tgi_request_input_length", len(prompt_ids))
+        self.metrics.observe("tgi_request_max_new_tokens", max_new_tokens)
+        request = NewRequest(next(self._request_ids), prompt_ids, max_new_tokens, checked.sampling)
+        timing.mark_queued()
+        return Generation(self, self._engine.submit(request), checked, timing)
+
+    def release(self, request_id: int) -> None:
+        self._permits.give_back()
+        self._engine.abort(request_id)
+
+
+class Generation:
+    """A running request and the text that it has so far."""
+
+    def __init__(
+        self,
+        service: Service,
+        record: OpenRequest,
+        checked: validation.CheckedParameters,
+        timing: Timing,
+    ) -> None:
+        self._service = service
+        self._record = record
+        self._tokenizer = service.tokenizer
+        self._detokenizer = Detokenizer(service.tokenizer, record.request.prompt_ids)
+        self._stops = StopStringMatcher(checked.stop)
+        self._pieces: list[str] = []
+        self._newest_ns = 0  # when the newest token came
+        self.seed = checked.shown_seed
+        self.timing = timing
+        self.num_tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+    @property
+    def input_length(self) -> int:
+        return len(self._record.request.prompt_ids)
+
+    @property
+    def text(self) -> str:
+        """What was generated so far, without special tokens."""
+        return "".join(self._pieces)
+
+    async def __aenter__(self) -> Generation:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._service.release(self._record.request.request_id)
+        if self.finish_reason is None and not isinstance(exc, GenerationError):
+            self._service.metrics.fail("dropped")
+
+    async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
+        """Yield tokens as they come, all of a step at once; the last has a finish reason."""
+        while self.finish_reason is None:
+            tokens: list[GeneratedToken] = []
+            for output in await self._record.next_outputs():
+                self._take(output, tokens)
+                if self.finish_reason is not None:
+                    break
+            self._observe_gap(len(tokens))
+            yield tokens
+
+    async def run(self) -> list[GeneratedToken]:
+        """Return all tokens when the last has come."""
+        return [token async for tokens in self.tokens() for token in tokens]
+
+    def _take(self, output: SequenceOutput, tokens: list[GeneratedToken]) -> None:
+        last = len(output.token_ids) - 1
+        for index, token_id in enumerate(output.token_ids):
+            reason = output.finish_reason if index == last else None
+            logprob = output.logprobs[index] if output.logprobs else 0.0
+            tokens.append(self._make_token(token_id, logprob, reason))
+            if self.finish_reason is not None:
+                return
+
+    def _make_token(
+        self, token_id: int, logprob: float, reason: FinishReason | None
+    ) -> GeneratedToken:
+        self.num_tokens += 1
+        text = self._detokenizer.push(token_id)
+        is_special = self._tokenizer.is_special(token_id)
+        if not is_special:
+            keep = self._stops.push(text)
+            if keep is not None and reason is None:
+                text, reason = text[:keep], FinishReason.STOP_SEQUENCE
+            self._pieces.append(text)
+        if reason is not None:
+            self._finish(reason)
+        return GeneratedToken(token_id, text, logprob, is_special, reason)
+
+    def _observe_gap(self, num_new_tokens: int) -> None:
+        """Record the time to the first token, or from one token to the next."""
+        now_ns = time.monotonic_ns()
+        if self._newest_ns:
+            gap_s = (now_ns - self._newest_ns) / 1e9 / num_new_tokens
+            self._service.metrics.observe("tgi_request_inter_token_duration", gap_s)
+        else:
+            ttft_s = (now_ns - self.timing.received_ns) / 1e9
+            self._service.metrics.observe("tgi_request_time_to_first_token_duration", ttft_s)
+        self._newest_ns = now_ns
+
+    def _finish(self, reason: FinishReason) -> None:
+        self.finish_reason = reason
+        self.timing.mark_ended(self._record.started_ns)
+        self._service.metrics.request_succeeded(self.timing, self.num_tokens)
+        _log.info(
+            "Success",
+            extra={
+                "total_time": self.timing.total_s,
+                "validation_time": self.timing.validation_s,
+                "queue_time": self.timing.queue_s,
+                "inference_time": self.timing.inference_s,
+                "time_per_token": self.timing.time_per_token_s(self.num_tokens),
+                "seed": self.seed,
+                "input_tokens": self.input_length,
+                "generated_tokens": self.num_tokens,
+            },
+        )
