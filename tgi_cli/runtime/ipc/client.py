@@ -93,6 +93,7 @@ class EngineClient(asyncio.Protocol):
         self._ready: asyncio.Future[EngineReady] = asyncio.get_running_loop().create_future()
         self._listeners: list[StepListener] = []
         self.closed = asyncio.Event()
+        self.num_blocks = 0  # of the engine's KV cache, once it is ready
         self.open_requests: dict[int, OpenRequest] = {}
 
     @classmethod
@@ -153,6 +154,7 @@ class EngineClient(asyncio.Protocol):
             if isinstance(message, StepOutput):
                 self._dispatch(message)
             elif isinstance(message, EngineReady):
+                self.num_blocks = message.num_blocks
                 self._ready.set_result(message)
             elif isinstance(message, EngineFailed):
                 error = START_ERRORS[message.kind](message.message, hint=message.hint)
