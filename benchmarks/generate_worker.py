@@ -1,7 +1,7 @@
 """transformers' own `generate` on one padded batch, in a process of its own.
 
-Reads one JSON line per run on stdin ({"prompts": [...], "max_tokens": n}), answers one: {"wall_s", "ttft_s",
-"num_tokens"}. The time to the first token is measured as a run of one token.
+Reads one JSON line per run on stdin ({"prompts": [...], "max_tokens": n}), answers one:
+{"wall_s", "ttft_s", "num_tokens"}. The time to the first token is measured as a run of one token.
 """
 
 from __future__ import annotations

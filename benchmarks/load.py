@@ -1,6 +1,7 @@
 """A closed-loop HTTP client for completions: everyone sends at once, tokens are timed as they come.
 
-`tgi bench` will be the real load generator; this one is just enough to compare servers on one batch.
+`tgi bench` will be the real load generator; this one is just enough to compare servers on one
+batch.
 """
 
 from __future__ import annotations

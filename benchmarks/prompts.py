@@ -1,6 +1,7 @@
 """Prompts of an exact number of tokens, from text that every Python carries.
 
-Slices of the language reference (`pydoc_data`), so nothing is downloaded and no two prompts share a prefix.
+Slices of the language reference (`pydoc_data`), so nothing is downloaded and no two prompts share
+a prefix.
 """
 
 from __future__ import annotations

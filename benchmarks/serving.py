@@ -1,11 +1,13 @@
-"""Output tokens/s, TTFT and TPOT of `tgi serve` beside transformers, on the same prompts and weights.
+"""Output tokens/s, TTFT and TPOT of `tgi serve` beside transformers, on the same work.
 
-Peers: transformers `generate` on one padded batch (in process: no HTTP at all) and `transformers serve` with
-continuous batching (HTTP, streamed, as ours is). All serve the demo model's weights, as fp16 values computed
-in fp32, with the same number of threads. Every repetition runs every peer once at every concurrency, in a
-rotating order, and medians are compared, since machines are noisy.
+Peers: transformers `generate` on one padded batch (in process: no HTTP at all) and `transformers
+serve` with continuous batching (HTTP, streamed, as ours is). All serve the demo model's weights,
+as fp16 values computed in fp32, with the same number of threads. Every repetition runs every peer
+once at every concurrency, in a rotating order, and medians are compared, since machines are
+noisy.
 
-Needs the extra `bench` (transformers with its server). `--dtype bfloat16` gives the peers bf16 arithmetic.
+Needs the extra `bench` (transformers with its server). `--dtype bfloat16` gives the peers bf16
+arithmetic.
 """
 
 from __future__ import annotations
@@ -105,17 +107,17 @@ def _start_peers(folder: str, dtype: str, threads: int) -> list[Peer]:
 
     port = _free_port()
     ours = subprocess.Popen(
-        [sys.executable, "-m", "tgi_cli", "serve", "--model-id", folder, "--hostname", "127.0.0.1"]
-        + ["--port", str(port), "--cpu-threads", str(threads)],
-        env=environment, stdout=log, stderr=log, text=True,
+        [sys.executable, "-m", "tgi_cli", "serve", "--model-id", folder, "--hostname",
+        "127.0.0.1", "--port", str(port), "--cpu-threads", str(threads)], env=environment,
+        stdout=log, stderr=log, text=True,
     )  # fmt: skip
     ours_url = f"http://127.0.0.1:{port}"
     _wait_for(f"{ours_url}/health", ours)
 
     port = _free_port()
     serve = subprocess.Popen(
-        [str(Path(sys.executable).with_name("transformers")), "serve", folder]
-        + ["--continuous-batching", "--device", "cpu", "--dtype", dtype, "--port", str(port)],
+        [str(Path(sys.executable).with_name("transformers")), "serve", folder,
+        "--continuous-batching", "--device", "cpu", "--dtype", dtype, "--port", str(port)],
         env=environment, stdout=log, stderr=log, text=True,
     )  # fmt: skip
     serve_url = f"http://localhost:{port}"

@@ -1,4 +1,4 @@
-"""Builders for engine tests: sequences, a scheduler that can be stepped, and an engine on a counter."""
+"""Builders for engine tests: sequences, a scheduler to step, an engine on a counter."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ class SteppedScheduler:
 class CountingRunner:
     """Stands in for the model: the next token is the sum of all ids so far, modulo the vocabulary.
 
-    It reads the ids that the plan says are computed, so a scheduler that skips or repeats one is found.
+    It reads the ids that the plan says are computed, so a scheduler that skips or repeats one is
+    found.
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,9 @@ from tgi_cli.runtime.config.model_config import TextAssets
 END = "<|end|>"
 TEXT = ["The quick brown fox jumps over the lazy dog. " * 3, "Hello, world! 12 34", "日本語 é 😀"]
 TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}" + END + "{% endfor %}"
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+    + END
+    + "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

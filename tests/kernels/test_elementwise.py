@@ -63,9 +63,7 @@ def test_rotation_in_place_matches_reference_and_leaves_the_neighbours(num_token
 
     rotary.rotate_(qkv[:, 1:4], torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
 
-    torch.testing.assert_close(
-        qkv[:, 1:4], rotary_reference.rotate(original[:, 1:4], cos, sin)
-    )
+    torch.testing.assert_close(qkv[:, 1:4], rotary_reference.rotate(original[:, 1:4], cos, sin))
     torch.testing.assert_close(qkv[:, [0, 4]], original[:, [0, 4]], rtol=0, atol=0)
 
 

@@ -167,6 +167,7 @@ def test_native_bits_depend_neither_on_the_batch_nor_on_the_chunks(sliding_windo
         assert torch.equal(torch.cat(chunks), whole), size
     neighbours = torch.randn(33, num_heads, head_dim, generator=generator)
     mixed = attend(
-        torch.cat((neighbours, q)), [Span(0, 33, 120, 1), Span(33, 33 + context_len, context_len, 0)]
+        torch.cat((neighbours, q)),
+        [Span(0, 33, 120, 1), Span(33, 33 + context_len, context_len, 0)],
     )
     assert torch.equal(mixed[33:], whole)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import operator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,4 +125,4 @@ def test_started_names_a_request_once_with_the_step_that_first_works_on_it():
         started.append(engine.step().started)
 
     assert started[:3] == [[0], [1], []]
-    assert sum(started, []) == [0, 1]
+    assert functools.reduce(operator.iadd, started, []) == [0, 1]

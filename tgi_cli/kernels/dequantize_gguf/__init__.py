@@ -1,10 +1,10 @@
 """GGUF blocks to floats. Formats as ggml defines them (ggml/src/ggml-common.h, MIT).
 
-Blocks of 32 values: Q8_0 (fp16 d; int8 q; w = d q), Q4_0 (fp16 d; nibbles; w = d (q - 8)), Q4_1 (fp16 d, m;
-nibbles; w = d q + m). The low nibbles are values 0..15, the high ones 16..31.
+Blocks of 32 values: Q8_0 (fp16 d; int8 q; w = d q), Q4_0 (fp16 d; nibbles; w = d (q - 8)), Q4_1
+(fp16 d, m; nibbles; w = d q + m). The low nibbles are values 0..15, the high ones 16..31.
 
-Super-blocks of 256: Q4_K and Q5_K (fp16 d, dmin; eight 6-bit scales and minima; w = d s q - dmin m for each
-32 values), Q6_K (sixteen int8 scales, fp16 d; w = d s (q - 32) for each 16).
+Super-blocks of 256: Q4_K and Q5_K (fp16 d, dmin; eight 6-bit scales and minima; w = d s q - dmin
+m for each 32 values), Q6_K (sixteen int8 scales, fp16 d; w = d s (q - 32) for each 16).
 
 Plain types are only widened. Everything is computed in fp32. Run once, at load.
 """

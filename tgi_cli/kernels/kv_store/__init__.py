@@ -2,18 +2,22 @@
 
     cache[slot // block_size, :, :, slot % block_size] = kv
 
-kv: [T, 2, Hkv, D] fp32, keys then values, rows of D contiguous; slot_mapping: [T] int64, each slot at most
-once; cache: [num_blocks, 2, Hkv, block_size, D] fp32, so that one head's keys of a block are neighbours
-and attention reads them as a stream. Memory bound. Native (`cpu.c`) where it was built.
+kv: [T, 2, Hkv, D] fp32, keys then values, rows of D contiguous; slot_mapping: [T] int64, each
+slot at most once; cache: [num_blocks, 2, Hkv, block_size, D] fp32, so that one head's keys of a
+block are neighbours and attention reads them as a stream. Memory bound. Native (`cpu.c`) where it
+was built.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tgi_cli.kernels import native
 
 from . import reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def kv_store(kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:

@@ -2,8 +2,8 @@
 
     y = x @ weight.T + bias
 
-x: [T, K] fp32; weight: [N, K], any float type, widened to fp32 when packed; bias: [N] fp32; y: [T, N].
-Memory bound up to about 16 rows (it reads 4 * N * K bytes), compute bound above about 64.
+x: [T, K] fp32; weight: [N, K], any float type, widened to fp32 when packed; bias: [N] fp32; y:
+[T, N]. Memory bound up to about 16 rows (it reads 4 * N * K bytes), compute bound above about 64.
 
 oneDNN's blocked weight layout runs 1.2 to 3 times as fast as torch's `linear` at 2 to 32 rows
 (docs/performance.md). Where torch was built without oneDNN the plain product serves.

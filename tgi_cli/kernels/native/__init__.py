@@ -1,8 +1,9 @@
 """The shared library of native CPU kernels, if this installation has built it.
 
-One library with a plain C interface (raw pointers and sizes), loaded with `ctypes`, independent of torch's
-ABI. It holds every `kernels/<op>/cpu.c`. `pip install` builds it where there is a C compiler; without it
-each operation falls back on torch, slower, and `is_available` tells the start log.
+One library with a plain C interface (raw pointers and sizes), loaded with `ctypes`, independent
+of torch's ABI. It holds every `kernels/<op>/cpu.c`. `pip install` builds it where there is a C
+compiler; without it each operation falls back on torch, slower, and `is_available` tells the
+start log.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-
-from torch import Tensor
 
 Function = Callable[..., None]
 Pointer = ctypes.c_void_p

@@ -5,22 +5,23 @@
 over the keys j of t's own sequence with p - window < j <= p, where p is t's position and window the
 sliding window (all keys if there is none). G = H / Hkv query heads share one key head.
 
-q, out: [T, H, D] fp32; cache: [num_blocks, 2, Hkv, block_size, D] fp32, keys before values, which already
-holds the step's own. Grouped-query attention: Ainslie et al., arXiv:2305.13245.
+q, out: [T, H, D] fp32; cache: [num_blocks, 2, Hkv, block_size, D] fp32, keys before values, which
+already holds the step's own. Grouped-query attention: Ainslie et al., arXiv:2305.13245.
 
-Two implementations with the same two functions: `plan` does what all layers of a step share, `attend` is
-called by each layer. `native.py` is C and reads the cache in place; `gathered.py` is torch, for where the
-library wasn't built or a head is of a size that it can't do.
+Two implementations with the same two functions: `plan` does what all layers of a step share,
+`attend` is called by each layer. `native.py` is C and reads the cache in place; `gathered.py` is
+torch, for where the library wasn't built or a head is of a size that it can't do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class Implementation(Protocol):
         block_size: int,
         sliding_window: int | None,
     ) -> Any:
-        """Lay out one step. `block_tables`: [rows, max_blocks], valid as far as each context reaches."""
+        """Lay out one step.
+
+        `block_tables`: [rows, max_blocks], valid as far as each context reaches.
+        """
         ...
 
     def attend(self, q: Tensor, kv: Tensor, cache: Tensor, plan: Any, scale: float) -> Tensor:

@@ -1,21 +1,25 @@
 """Paged attention in torch: gather the blocks, then one product per group of sequences.
 
-Decodes whose contexts have similar lengths form a group: their blocks are gathered into one padded [B, L]
-batch and the G queries of a key head are the rows of one product. A prompt's chunk is attended alone; without
-cached context its keys needn't be gathered. Gathering moves each context four times.
+Decodes whose contexts have similar lengths form a group: their blocks are gathered into one
+padded [B, L] batch and the G queries of a key head are the rows of one product. A prompt's chunk
+is attended alone; without cached context its keys needn't be gathered. Gathering moves each
+context four times.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from . import Span
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from . import Span
 
 # Padding that a group may waste before a second group is cheaper: one group costs about as much as
 # gathering and attending this many tokens.
@@ -130,14 +134,15 @@ def _plan_prefill(
     span: Span, block_tables: NDArray[np.int64], block_size: int, sliding_window: int | None
 ) -> _PrefillChunk:
     tokens = slice(span.start, span.end)
-    is_windowed = sliding_window is not None and sliding_window < span.context_len
     mask = None
+    window = span.context_len if sliding_window is None else sliding_window
+    is_windowed = window < span.context_len
     if span.num_cached_tokens or is_windowed:
         queries = torch.arange(span.num_cached_tokens, span.context_len)[:, None]
         keys = torch.arange(span.context_len)
         mask = keys <= queries
         if is_windowed:
-            mask &= keys > queries - sliding_window
+            mask &= keys > queries - window
     block_ids = None
     if span.num_cached_tokens:
         num_blocks = -(-span.context_len // block_size)

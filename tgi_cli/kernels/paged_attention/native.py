@@ -1,17 +1,20 @@
-"""Paged attention in C (`cpu.c`): reads the cache in place, bit for bit independent of the batch."""
+"""Paged attention in C (`cpu.c`): reads the cache in place; bits don't depend on the batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tgi_cli.kernels import native
 
-from . import Span
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from . import Span
 
 _MAX_HEAD_DIM = 256
 _MAX_GROUP = 16
@@ -49,7 +52,7 @@ class NativeAttention:
     def attend(
         self, q: Tensor, kv: Tensor, cache: Tensor, plan: NativePlan, scale: float
     ) -> Tensor:
-        num_tokens, num_heads, head_dim = q.shape
+        _num_tokens, num_heads, head_dim = q.shape
         num_kv_heads, block_size = cache.shape[2], cache.shape[3]
         assert q.stride()[1:] == (head_dim, 1), q.stride()
         assert cache.is_contiguous()

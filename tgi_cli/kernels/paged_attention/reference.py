@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from . import Span
+if TYPE_CHECKING:
+    from . import Span
 
 
 def paged_attention(
@@ -23,10 +26,7 @@ def paged_attention(
     for span in spans:
         blocks = block_tables[span.row]
         context = torch.stack(
-            [
-                cache[blocks[j // block_size], :, :, j % block_size]
-                for j in range(span.context_len)
-            ]
+            [cache[blocks[j // block_size], :, :, j % block_size] for j in range(span.context_len)]
         )
         for token in range(span.start, span.end):
             position = span.num_cached_tokens + token - span.start

@@ -3,17 +3,19 @@
     y[i]         = x[i] * cos[i] - x[i + D/2] * sin[i]            i < D/2
     y[i + D/2]   = x[i + D/2] * cos[i] + x[i] * sin[i]
 
-x, y: [T, H, D] fp32, any strides; cos, signed_sin: [T, 1, D] fp32, where signed_sin is -sin in its first
-half, so that y = x * cos + swap_halves(x) * signed_sin. Memory bound.
-Native (`cpu.c`) where it was built.
-Su et al., RoFormer, arXiv:2104.09864.
+x, y: [T, H, D] fp32, any strides; cos, signed_sin: [T, 1, D] fp32, where signed_sin is -sin in
+its first half, so that y = x * cos + swap_halves(x) * signed_sin. Memory bound. Native (`cpu.c`)
+where it was built. Su et al., RoFormer, arXiv:2104.09864.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tgi_cli.kernels import native
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def rotate_(x: Tensor, cos: Tensor, signed_sin: Tensor) -> None:

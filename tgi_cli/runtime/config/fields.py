@@ -1,6 +1,7 @@
 """Read single values out of a foreign dictionary, each with its type and bounds.
 
-Used by the parsers of `config.json` and of GGUF metadata: what they don't ask for is never looked at.
+Used by the parsers of `config.json` and of GGUF metadata: what they don't ask for is never looked
+at.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The metadata of a GGUF file as a model configuration, by the same allow-list manners as `hf_config.py`.
+"""The metadata of a GGUF file as a model configuration, in the manners of `hf_config.py`.
 
-Mistral models come as `llama`. Llama 3's rotary scaling comes as a tensor of factors, `rope_freqs.weight`, from
-which its parameters can't be told; such files are refused rather than served a little wrong.
+Mistral models come as `llama`. Llama 3's rotary scaling comes as a tensor of factors,
+`rope_freqs.weight`, from which its parameters can't be told; such files are refused rather than
+served a little wrong.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ def parse_gguf_metadata(
 
     hidden_size = fields.size(key("embedding_length"), limit=MAX_WIDTH)
     num_heads = fields.size(key("attention.head_count"), limit=MAX_HEADS)
-    num_kv_heads = fields.size(
-        key("attention.head_count_kv"), limit=num_heads, default=num_heads
-    )
+    num_kv_heads = fields.size(key("attention.head_count_kv"), limit=num_heads, default=num_heads)
     if num_heads % num_kv_heads:
-        raise fields.wrong(key("attention.head_count_kv"), num_kv_heads, f"a divisor of {num_heads}")
+        raise fields.wrong(
+            key("attention.head_count_kv"), num_kv_heads, f"a divisor of {num_heads}"
+        )
     head_dim = fields.size(
         key("attention.key_length"), limit=MAX_HEAD_DIM, default=max(1, hidden_size // num_heads)
     )
@@ -67,7 +68,9 @@ def parse_gguf_metadata(
         )
     tokens = fields.get("tokenizer.ggml.tokens")
     vocab_size = fields.size(
-        key("vocab_size"), limit=MAX_VOCAB, default=len(tokens) if isinstance(tokens, list) else None
+        key("vocab_size"),
+        limit=MAX_VOCAB,
+        default=len(tokens) if isinstance(tokens, list) else None,
     )
     return ModelConfig(
         family=family,
@@ -91,9 +94,7 @@ def parse_gguf_metadata(
     )
 
 
-def _rope_scaling(
-    fields: Fields, key: Callable[[str], str], source: str
-) -> RopeScaling | None:
+def _rope_scaling(fields: Fields, key: Callable[[str], str], source: str) -> RopeScaling | None:
     kind = fields.text(key("rope.scaling.type")) or "none"
     if kind == "none":
         return None

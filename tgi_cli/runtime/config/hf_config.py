@@ -118,7 +118,8 @@ def _dtype(fields: Fields) -> Dtype:
     dtype = fields.text("dtype") or fields.text("torch_dtype") or "float32"
     if dtype not in get_args(Dtype):
         raise UnsupportedModelError(
-            f"config.json: weights in {dtype[:40]!r}; this build reads {', '.join(get_args(Dtype))}."
+            f"config.json: weights in {dtype[:40]!r}; "
+            f"this build reads {', '.join(get_args(Dtype))}."
         )
     return dtype  # type: ignore[return-value]
 
@@ -135,7 +136,9 @@ def _sliding_window(fields: Fields, family: Family, num_layers: int) -> tuple[in
     layer_types = fields.get("layer_types")
     if layer_types is None:
         default = min(28, num_layers)  # transformers' own
-        return window, min(fields.size("max_window_layers", limit=MAX_LAYERS, default=default), num_layers)
+        return window, min(
+            fields.size("max_window_layers", limit=MAX_LAYERS, default=default), num_layers
+        )
     full, windowed = "full_attention", "sliding_attention"
     count = layer_types.count(full) if isinstance(layer_types, list) else 0
     if layer_types != [full] * count + [windowed] * (num_layers - count):
@@ -158,7 +161,8 @@ def _rope(fields: Fields) -> tuple[float, RopeScaling | None]:
         return theta, None
     if kind not in ("linear", "dynamic", "llama3", "yarn"):
         raise UnsupportedModelError(
-            f"config.json: rotary scaling {kind[:40]!r}; this build has linear, dynamic, llama3 and yarn."
+            f"config.json: rotary scaling {kind[:40]!r}; "
+            "this build has linear, dynamic, llama3 and yarn."
         )
     trained = None
     if kind in ("llama3", "yarn"):

@@ -1,8 +1,8 @@
 """What a model is, in our own words: the one form in which the rest of the code knows it.
 
-A Hugging Face `config.json` (parsed by `hf_config.py`) and the metadata of a GGUF file are both turned
-into a `ModelConfig`. Parsers read the keys that they know and no others, so that nothing in a model
-repository can name code to run (DESIGN decision 6).
+A Hugging Face `config.json` (parsed by `hf_config.py`) and the metadata of a GGUF file are both
+turned into a `ModelConfig`. Parsers read the keys that they know and no others, so that nothing
+in a model repository can name code to run (DESIGN decision 6).
 """
 
 from __future__ import annotations

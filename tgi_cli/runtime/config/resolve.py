@@ -31,6 +31,7 @@ BLOCK_SIZE = 16  # tokens
 _BYTES_PER_VALUE = 4  # weights and KV cache are fp32 in memory on the CPU
 _USABLE_SHARE = 0.95  # of the memory that the system calls available
 _BASE_PREFILL_TOKENS = 4096
+_CPU_STEP_TOKENS = 512  # a matrix product on a CPU is at its peak with this many rows
 _ANY_ADDRESS = "0.0.0.0"
 
 
@@ -295,12 +296,22 @@ class _Resolver:
             dtype=self._options.dtype or self._model.config.checkpoint_dtype,
             block_size=BLOCK_SIZE,
             num_blocks=limits.num_blocks,
-            max_step_tokens=limits.max_batch_prefill_tokens,
+            max_step_tokens=self._max_step_tokens(limits),
             max_running=limits.max_running,
             max_total_tokens=limits.max_total_tokens,
             num_threads=num_threads,
             log=log_config(self._options),
         )
+
+    def _max_step_tokens(self, limits: _Limits) -> int:
+        """A step may hold fewer prompt tokens than a batch: a long prompt is computed in chunks."""
+        step = min(limits.max_batch_prefill_tokens, _CPU_STEP_TOKENS)
+        if step < limits.max_batch_prefill_tokens:
+            reason = "longer prompts in chunks: more rows run no faster here, and others would wait"
+        else:
+            reason = "max_batch_prefill_tokens"
+        self._decide("max_step_tokens", step, reason)
+        return step
 
     def _router_config(self, limits: _Limits) -> RouterConfig:
         options = self._options

@@ -1,7 +1,7 @@
 """Turn a step's plan into the tensors that the model reads.
 
-The block tables of running sequences stay in one array, a line per sequence, to which each step adds only
-the new blocks; nothing here grows with what a batch has already done.
+The block tables of running sequences stay in one array, a line per sequence, to which each step
+adds only the new blocks; nothing here grows with what a batch has already done.
 """
 
 from __future__ import annotations

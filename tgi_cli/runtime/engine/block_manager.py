@@ -2,13 +2,13 @@
 
 A block holds the keys and values of `block_size` tokens. Two numbers are kept apart:
 
-- *reserved*: promised to a sequence at admission, so that it can't run out half-way. The sum of all
-  promises never passes the number of blocks: admission can't overcommit.
-- *held*: in a sequence's block table. Blocks are handed out as the sequence grows, the one freed last
-  first, so that a lightly loaded server touches little memory.
+- *reserved*: promised to a sequence at admission, so that it can't run out half-way. The sum of
+  all promises never passes the number of blocks: admission can't overcommit.
+- *held*: in a sequence's block table. Blocks are handed out as the sequence grows, the one freed
+  last first, so that a lightly loaded server touches little memory.
 
-A sequence may grow past its promise only into blocks that nobody was promised; when there are none the
-scheduler preempts. No tensors here. Paged KV: Kwon et al., PagedAttention, SOSP 2023.
+A sequence may grow past its promise only into blocks that nobody was promised; when there are
+none the scheduler preempts. No tensors here. Paged KV: Kwon et al., PagedAttention, SOSP 2023.
 """
 
 from __future__ import annotations

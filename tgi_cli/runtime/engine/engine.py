@@ -118,7 +118,7 @@ class Engine:
         return StepOutput([], failures, [], start_ns, stats)
 
     def warm_up(self) -> None:
-        """Run a prompt and a decode of the largest step, so that the first request finds it all set.
+        """Run a prompt of the largest step and a decode, so that the first request finds all set.
 
         Raises:
             MemoryError, RuntimeError: the step doesn't fit the memory.
@@ -162,9 +162,7 @@ class Engine:
         if reason is not None:
             self.abort(seq.request_id)
 
-    def _stats(
-        self, plan: StepPlan, start_ns: int, forward_ns: int, sample_ns: int
-    ) -> StepStats:
+    def _stats(self, plan: StepPlan, start_ns: int, forward_ns: int, sample_ns: int) -> StepStats:
         num_prefill_tokens = plan.num_prefill_tokens
         return StepStats(
             is_prefill=num_prefill_tokens > 0,

@@ -1,7 +1,8 @@
 """An engine process: load, warm up, then step until the router is gone or says stop.
 
-Its one connection is a socket inherited from the main process. Whatever ends the main process ends this
-one: the socket closes, and on Linux the kernel signals it too, so that no orphan outlives a `kill -9`.
+Its one connection is a socket inherited from the main process. Whatever ends the main process
+ends this one: the socket closes, and on Linux the kernel signals it too, so that no orphan
+outlives a `kill -9`.
 """
 
 from __future__ import annotations

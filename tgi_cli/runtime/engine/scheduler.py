@@ -1,14 +1,14 @@
 """Decide which sequences run in the next step, and for how many tokens.
 
-`plan_step` serves running sequences first (decodes, then prefill chunks already begun), then admits
-waiting ones, strictly first come first served, while token budget, rows and blocks last. It owns no
-tensors and starts no work: `BlockManager` grants KV blocks, the runner executes the plan. Budgets and
-lengths are tokens.
+`plan_step` serves running sequences first (decodes, then prefill chunks already begun), then
+admits waiting ones, strictly first come first served, while token budget, rows and blocks last.
+It owns no tensors and starts no work: `BlockManager` grants KV blocks, the runner executes the
+plan. Budgets and lengths are tokens.
 
-Admission promises a sequence its prompt and its next `reserved_new_tokens` (spec/scheduling.md section
-2.1). One that grows past its promise takes blocks that nobody was promised, or else the newest running
-sequence is preempted: its blocks are freed and it is computed again later, from the same ids, so that
-its text doesn't change.
+Admission promises a sequence its prompt and its next `reserved_new_tokens` (spec/scheduling.md
+section 2.1). One that grows past its promise takes blocks that nobody was promised, or else the
+newest running sequence is preempted: its blocks are freed and it is computed again later, from
+the same ids, so that its text doesn't change.
 
 Iteration-level batching: Orca (OSDI 2022). Chunked prefill: Sarathi-Serve (OSDI 2024).
 """

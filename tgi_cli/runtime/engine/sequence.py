@@ -1,7 +1,7 @@
 """One generation of one request, as the engine sees it: ids, how far they are computed, its blocks.
 
-Owns no tensors. Lengths and positions are tokens; a token is *computed* when its keys and values are
-in the cache.
+Owns no tensors. Lengths and positions are tokens; a token is *computed* when its keys and values
+are in the cache.
 """
 
 from __future__ import annotations

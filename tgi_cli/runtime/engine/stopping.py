@@ -1,7 +1,7 @@
 """Whether a sequence ends with the token that it was just given.
 
-Length first, then end of sequence (spec/scheduling.md section 11). Stop strings need text and are the
-router's.
+Length first, then end of sequence (spec/scheduling.md section 11). Stop strings need text and are
+the router's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Before anything is served: is every tensor there that the configuration needs, and is it what it should be?"""
+"""Before anything is served: is every tensor there that the model needs, and is it right?"""
 
 from __future__ import annotations
 
@@ -32,5 +32,6 @@ def check_tensors(config: ModelConfig, reader: WeightsReader) -> None:
             )
         if info.dtype not in _FLOAT_TYPES | _GGUF_TYPES:
             raise CorruptModelError(
-                f"{path.name}: tensor {info.name!r} is of type {info.dtype}; weights must be floats."
+                f"{path.name}: tensor {info.name!r} is of type {info.dtype}; "
+                "weights must be floats."
             )

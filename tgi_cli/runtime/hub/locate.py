@@ -1,7 +1,7 @@
-"""From what the user calls a model to its files, its configuration and its text assets, all checked.
+"""From what the user calls a model to its files, configuration and text assets, all checked.
 
-A model id is `demo`, a folder of safetensors, a `.gguf` file, or a repository on the Hugging Face hub. Only files
-that serving needs are fetched. Nothing from them runs (DESIGN decision 6).
+A model id is `demo`, a folder of safetensors, a `.gguf` file, or a repository on the Hugging Face
+hub. Only files that serving needs are fetched. Nothing from them runs (DESIGN decision 6).
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from tgi_cli.errors import CorruptModelError, ModelNotFoundError, NotAModelError, UnsupportedModelError
+from tgi_cli.errors import (
+    CorruptModelError,
+    ModelNotFoundError,
+    NotAModelError,
+    UnsupportedModelError,
+)
 from tgi_cli.runtime.config.gguf_config import parse_gguf_metadata
 from tgi_cli.runtime.config.hf_config import parse_hf_config
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
@@ -143,7 +148,8 @@ def _indexed_files(folder: Path, index: Path) -> list[Path]:
     missing = sorted(name for name in names if not (folder / name).exists())
     if missing:
         raise CorruptModelError(
-            f"{index.name}: {len(missing)} of {len(names)} shards are missing, such as {missing[0]}.",
+            f"{index.name}: {len(missing)} of {len(names)} shards are missing, "
+            f"such as {missing[0]}.",
             hint="Download the model again.",
         )
     return [folder / name for name in sorted(names)]

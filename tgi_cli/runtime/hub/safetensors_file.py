@@ -1,7 +1,7 @@
 """Read safetensors files, whoever made them.
 
-The header is checked as a whole before anything is allocated for its tensors: sizes, types, bounds, gaps and
-overlaps. Format: https://github.com/huggingface/safetensors.
+The header is checked as a whole before anything is allocated for its tensors: sizes, types,
+bounds, gaps and overlaps. Format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _decode_header(path: Path, raw: memoryview) -> dict[str, Any]:
 def _tensor_info(path: Path, name: str, entry: object, data_start: int) -> TensorInfo:
     if not isinstance(entry, dict):
         raise corrupt(path, "its header entry isn't an object", name)
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype: Any = entry.get("dtype")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise corrupt(path, f"unknown dtype {dtype!r}", name)
     if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:

@@ -1,4 +1,4 @@
-"""What the two file formats have in common: a directory of tensors over a read-only map of the file."""
+"""What both file formats are: a directory of tensors over a read-only map of the file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def corrupt(path: Path, reason: str, tensor: str | None = None) -> CorruptModelE
     return CorruptModelError(f"{place}: {reason}.", hint="Download the file again.")
 
 
-def check_layout(path: Path, tensors: Mapping[str, TensorInfo], data_start: int, data_end: int) -> None:
+def check_layout(
+    path: Path, tensors: Mapping[str, TensorInfo], data_start: int, data_end: int
+) -> None:
     """Raise `CorruptModelError` unless tensors lie inside the data and don't overlap."""
     end = data_start
     for info in sorted(tensors.values(), key=lambda info: (info.offset, info.num_bytes)):

@@ -28,22 +28,22 @@ def read_text_assets(folder: Path, tokenizer_config_path: str | None) -> TextAss
             hint="Load the tokenizer with transformers and save_pretrained it beside the weights.",
         )
     config = _tokenizer_config(folder, tokenizer_config_path)
-    length = config.get("model_max_length")
+    length: Any = config.get("model_max_length")
     return TextAssets(
         tokenizer_json=read_text(tokenizer),
         bos_token=_token(config.get("bos_token")),
         eos_token=_token(config.get("eos_token")),
         chat_templates=_chat_templates(folder, config),
         model_max_length=(
-            int(length) if type(length) in (int, float) and 0 < length < _PLACEHOLDER_LENGTH else None
+            int(length)
+            if type(length) in (int, float) and 0 < length < _PLACEHOLDER_LENGTH
+            else None
         ),
     )
 
 
-def eos_token_ids(
-    folder: Path, config: Mapping[str, Any], text: TextAssets
-) -> tuple[int, ...]:
-    """Return the ids that end a sequence: of the generation config, else the config, else the tokenizer."""
+def eos_token_ids(folder: Path, config: Mapping[str, Any], text: TextAssets) -> tuple[int, ...]:
+    """Return the ids that end a sequence, from the first file that names any."""
     generation = folder / "generation_config.json"
     sources: list[Mapping[str, Any]] = [read_json(generation)] if generation.exists() else []
     for source in (*sources, config):
@@ -77,7 +77,7 @@ def _token(value: object) -> str | None:
 
 
 def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return templates by name, from the first place that has any (spec/http-api.md section 10.3)."""
+    """Return templates by name, from the first place that has any (http-api.md section 10.3)."""
     jinja = folder / "chat_template.jinja"
     if jinja.exists():
         return {"default": read_text(jinja)}

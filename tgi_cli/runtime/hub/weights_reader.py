@@ -1,7 +1,7 @@
 """One way to read a model's tensors, whatever files they are in.
 
-Tensors are asked for by their Hugging Face names; the reader knows which file holds each, what GGUF calls it,
-and whether GGUF stored its rows permuted.
+Tensors are asked for by their Hugging Face names; the reader knows which file holds each, what
+GGUF calls it, and whether GGUF stored its rows permuted.
 """
 
 from __future__ import annotations

@@ -1,19 +1,22 @@
 """Framed messages over a connected stream socket.
 
 A frame is its length in 4 bytes, little endian, then one msgpack message. The engine side blocks;
-the router's side feeds `FrameSplitter` from the event loop (`client.py`). The other process dying is an
-end of file at once, raised as `PeerGone`. Nothing is ever unpickled.
+the router's side feeds `FrameSplitter` from the event loop (`client.py`). The other process dying
+is an end of file at once, raised as `PeerGone`. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import select
-import socket
 import struct
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tgi_cli.runtime.ipc.messages import FromEngine, ToEngine
+
+if TYPE_CHECKING:
+    import socket
 
 _LENGTH = struct.Struct("<I")
 _RECEIVE_BYTES = 1 << 18

@@ -1,16 +1,16 @@
 """The router's end of an engine's channel, on the event loop.
 
-The router is the source of truth for a request: its record keeps the prompt's ids and every token received,
-which is all that another engine would need to go on with it (DESIGN section 2). One wake-up per step and
-request, however many tokens came. Writes never block: what the socket doesn't take is buffered.
+The router is the source of truth for a request: its record keeps the prompt's ids and every token
+received, which is all that another engine would need to go on with it (DESIGN section 2). One
+wake-up per step and request, however many tokens came. Writes never block: what the socket
+doesn't take is buffered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tgi_cli.errors import START_ERRORS, EngineDiedError, GenerationError
 from tgi_cli.runtime.ipc.channel import FrameSplitter, decode_from_engine, encode_frame
@@ -25,6 +25,9 @@ from tgi_cli.runtime.ipc.messages import (
     StepOutput,
 )
 from tgi_cli.runtime.types import FinishReason
+
+if TYPE_CHECKING:
+    import socket
 
 StepListener = Callable[[StepOutput], None]
 

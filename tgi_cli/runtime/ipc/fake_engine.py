@@ -1,8 +1,8 @@
 """An engine without a model: the same channel, the same messages, tokens from arithmetic.
 
-For tests, for measuring the router alone, and for trying a client: `tgi serve --engine fake`. The next token
-is a function of prompt and position, so runs repeat. It batches as the real engine does: one StepOutput per
-step for everything that runs.
+For tests, for measuring the router alone, and for trying a client: `tgi serve --engine fake`. The
+next token is a function of prompt and position, so runs repeat. It batches as the real engine
+does: one StepOutput per step for everything that runs.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ class StartEngine(msgspec.Struct, frozen=True, array_like=True, tag=1):
 class NewRequest(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """Generate from `prompt_ids + output_ids`.
 
-    `output_ids` is empty for a new request. A request that is resumed after an engine's death brings
-    the tokens that it already has; they count against `max_new_tokens` and are not sent again.
+    `output_ids` is empty for a new request. A request that is resumed after an engine's death
+    brings the tokens that it already has; they count against `max_new_tokens` and are not sent
+    again.
     """
 
     request_id: int

@@ -6,11 +6,12 @@ T is the number of tokens of the step, prefill and decode together; N the rows t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tgi_cli.runtime.layers.kv_cache import KVCache
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)

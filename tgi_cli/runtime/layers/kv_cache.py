@@ -1,4 +1,4 @@
-"""The paged KV cache: one tensor per layer, whose pages the system commits when they are first written.
+"""The paged KV cache: a tensor per layer, whose pages are committed when first written.
 
 Each is [num_blocks, 2, Hkv, block_size, D] fp32, keys at 0 and values at 1 of the second axis.
 """

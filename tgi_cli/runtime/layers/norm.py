@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tgi_cli.kernels import rms_norm as kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RMSNorm:

@@ -1,9 +1,10 @@
 """Rotary tables: cosine and sine of every position, with the scalings of the Llama family.
 
 The frequencies follow transformers step by step in fp32, since a position of 8,000 magnifies a
-difference in the last bit. Linear: Chen et al., arXiv:2306.15595. YaRN: Peng et al., arXiv:2309.00071.
-Llama 3: Meta's reference code. Dynamic NTK scales with a request's length and is only reached past the
-trained length, so below it, where this server keeps its requests, it changes nothing.
+difference in the last bit. Linear: Chen et al., arXiv:2306.15595. YaRN: Peng et al.,
+arXiv:2309.00071. Llama 3: Meta's reference code. Dynamic NTK scales with a request's length and
+is only reached past the trained length, so below it, where this server keeps its requests, it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ class RotaryTable:
         return self._cos[positions][:, None], self._signed_sin[positions][:, None]
 
 
-def _frequencies(
-    head_dim: int, theta: float, scaling: RopeScaling | None
-) -> tuple[Tensor, float]:
+def _frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Tensor, float]:
     """Return [D/2] radians per token, and the factor on cosine and sine."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     frequencies = 1.0 / (theta**exponents)

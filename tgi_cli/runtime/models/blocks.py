@@ -1,12 +1,12 @@
 """What decoder families share: attention, gated feed-forward, and the layer that holds both.
 
-T tokens of a step, H query heads, Hkv key heads, D head size. Activations are fp32; the residual stream is
-added to in place.
+T tokens of a step, H query heads, Hkv key heads, D head size. Activations are fp32; the residual
+stream is added to in place.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tgi_cli.kernels.gated_activation import silu_and_mul
 from tgi_cli.kernels.kv_store import kv_store
@@ -18,9 +18,12 @@ from tgi_cli.runtime.layers.linear import DenseLinear, LinearMethod, fuse
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class SelfAttention:
-    """Rotary grouped-query attention; with biases, head norms or a window where the config says so."""
+    """Rotary grouped-query attention; biases, head norms and windows where the config has them."""
 
     def __init__(
         self, config: ModelConfig, weights: Weights, prefix: str, backend: AttentionBackend
@@ -112,14 +115,9 @@ class DecoderLayer:
     def num_bytes(self) -> int:
         return self._attention.num_bytes + self._feed_forward.num_bytes
 
-    def __call__(
-        self, update: Tensor | None, residual: Tensor, context: ForwardContext
-    ) -> Tensor:
+    def __call__(self, update: Tensor | None, residual: Tensor, context: ForwardContext) -> Tensor:
         """Add `update`, the last layer's output, to `residual` in place; return this layer's."""
-        if update is None:
-            x = self._input_norm(residual)
-        else:
-            x = self._input_norm.add(update, residual)
+        x = self._input_norm(residual) if update is None else self._input_norm.add(update, residual)
         x = self._attention(x, self._index, self._is_windowed, context)
         x = self._feed_forward_norm.add(x, residual)
         return self._feed_forward(x)

@@ -1,12 +1,12 @@
 """The Llama family: Llama 2 and 3, SmolLM2, Mistral, Qwen2, Qwen3.
 
-They differ in biases, head norms, windows and rotary scaling, which the config carries, so one wiring serves
-them all. Touvron et al., Llama 2, arXiv:2307.09288.
+They differ in biases, head norms, windows and rotary scaling, which the config carries, so one
+wiring serves them all. Touvron et al., Llama 2, arXiv:2307.09288.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
@@ -16,6 +16,9 @@ from tgi_cli.runtime.layers.linear import DenseLinear
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.blocks import DecoderLayer
 from tgi_cli.runtime.models.weights import Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"

@@ -1,7 +1,7 @@
 """Build a model from its checkpoint, tensor by tensor.
 
-One tensor at a time is read, rounded, fused and packed, and its source dropped, so that the peak is the packed
-weights and a little more.
+One tensor at a time is read, rounded, fused and packed, and its source dropped, so that the peak
+is the packed weights and a little more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a checkpoint's bytes to torch tensors, one at a time.
 
-Every tensor is rounded to the weights' type, so that all sources of the same numbers give the same model.
-The reader has checked names, shapes and bounds; here is only arithmetic.
+Every tensor is rounded to the weights' type, so that all sources of the same numbers give the
+same model. The reader has checked names, shapes and bounds; here is only arithmetic.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class Weights:
         raw = self._reader.read(name)
         tensor = _decode(raw).to(self._dtype)
         if raw.is_gguf_permuted:
-            num_heads = (
-                self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
-            )
+            num_heads = self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
             tensor = _undo_permutation(tensor, num_heads)
         return tensor
 

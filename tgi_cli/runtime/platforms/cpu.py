@@ -1,7 +1,8 @@
 """The CPU as a device: threads, and what computes.
 
-Threads wait passively: two spinning OpenMP threads collapse when a neighbour keeps a core busy. libgomp
-reads its settings once, when it is loaded, so `prepare_process` comes before the first import of torch.
+Threads wait passively: two spinning OpenMP threads collapse when a neighbour keeps a core busy.
+libgomp reads its settings once, when it is loaded, so `prepare_process` comes before the first
+import of torch.
 """
 
 from __future__ import annotations

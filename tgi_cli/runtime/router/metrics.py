@@ -1,7 +1,7 @@
 """The Prometheus series of spec/metrics.md, under TGI's names, present from the first scrape.
 
-prometheus-client adds `_total` and `_created` to counters, which dashboards written for TGI don't know, so
-these series are rendered here; the process's own series are that library's.
+prometheus-client adds `_total` and `_created` to counters, which dashboards written for TGI don't
+know, so these series are rendered here; the process's own series are that library's.
 """
 
 from __future__ import annotations

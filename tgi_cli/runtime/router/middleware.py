@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -16,10 +17,10 @@ from tgi_cli.runtime.router.bodies import BodyError
 from tgi_cli.runtime.router.replies import error_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler, Middleware
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
+_log = logging.getLogger(__name__)
 
 _VARY = "origin, access-control-request-method, access-control-request-headers"
 

@@ -1,7 +1,7 @@
 """The HTTP server: listen, serve, drain.
 
-Draining closes the port first, so that no new connection comes; what is open goes on until it ends or the time is
-over. Kept-alive connections see 503 from `/health` meanwhile.
+Draining closes the port first, so that no new connection comes; what is open goes on until it
+ends or the time is over. Kept-alive connections see 503 from `/health` meanwhile.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     permit ─► checks ─► tokenize (thread pool) ─► lengths ─► engine ─► detokenize, stop strings
 
-`Generation` is one running request: an async context manager whose exit, however it comes, aborts what still
-runs and returns the permit, so that a client that goes away frees its blocks. Stop strings end a request here,
-since only this side has text.
+`Generation` is one running request: an async context manager whose exit, however it comes, aborts
+what still runs and returns the permit, so that a client that goes away frees its blocks. Stop
+strings end a request here, since only this side has text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -36,6 +35,9 @@ from tgi_cli.runtime.text.detokenizer import Detokenizer
 from tgi_cli.runtime.text.stop_strings import StopStringMatcher
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 from tgi_cli.runtime.types import FinishReason
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -79,6 +81,7 @@ class Service:
             max_total_tokens=config.limits.max_total_tokens,
         )
         self.metrics.set("tgi_batch_max_total_tokens", config.max_batch_total_tokens)
+        self.metrics.set("tgi_kv_cache_blocks_total", engine.num_blocks)
         self._engine = engine
         self._permits = Permits(config.limits.max_concurrent_requests)
         self._threads = ThreadPoolExecutor(config.validation_workers, "tokenize")
@@ -203,6 +206,10 @@ class Generation:
         return len(self._record.request.prompt_ids)
 
     @property
+    def is_finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
     def text(self) -> str:
         """What was generated so far, without special tokens."""
         return "".join(self._pieces)
@@ -222,11 +229,11 @@ class Generation:
 
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
         """Yield tokens as they come, all of a step at once; the last has a finish reason."""
-        while self.finish_reason is None:
+        while not self.is_finished:
             tokens: list[GeneratedToken] = []
             for output in await self._record.next_outputs():
                 self._take(output, tokens)
-                if self.finish_reason is not None:
+                if self.is_finished:
                     break
             self._observe_gap(len(tokens))
             yield tokens

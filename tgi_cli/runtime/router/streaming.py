@@ -42,8 +42,8 @@ async def send_events(
 ) -> web.StreamResponse:
     """Send frames as they come, each in one write; `error_frame` says how an error ends the stream.
 
-    A client that reads slowly holds up only its own frames: tokens wait as ids in the engine's client,
-    and no request has more of them than its limit.
+    A client that reads slowly holds up only its own frames: tokens wait as ids in the engine's
+    client, and no request has more of them than its limit.
     """
     response = web.StreamResponse(
         headers={

@@ -111,7 +111,7 @@ class _Launch:
         router = RouterServer(config.router, engine, tokenizer, chat_template)
         stack.push_async_callback(router.close)
         await router.start()
-        _log.info("Connected")
+        _log.info("Connected", extra={"url": router.url})
         self._screen.listening(router.url, needs_key=config.router.api_key is not None)
         return _Server(router, engine, process, config.router.graceful_termination_timeout_s)
 

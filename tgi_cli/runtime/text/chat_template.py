@@ -1,7 +1,7 @@
 """Chat messages to prompt text, by the model's own template.
 
-Rendering happens in `template_worker.py`, a process that is killed when a render passes its time limit; here is
-its client. One render at a time: a normal one takes well under a millisecond.
+Rendering happens in `template_worker.py`, a process that is killed when a render passes its time
+limit; here is its client. One render at a time: a normal one takes well under a millisecond.
 """
 
 from __future__ import annotations
@@ -84,13 +84,12 @@ class ChatTemplate:
                 async with asyncio.timeout(self._time_limit_s):
                     reply = await _exchange(worker, payload)
             except TimeoutError as exc:
-                raise TemplateError(
-                    f"rendering took longer than {self._time_limit_s:g} s"
-                ) from exc
+                raise TemplateError(f"rendering took longer than {self._time_limit_s:g} s") from exc
             except (asyncio.IncompleteReadError, OSError) as exc:
                 raise TemplateError("the renderer ended while rendering") from exc
             finally:
-                # Whatever was cut off half-way, be it by us or by the caller, leaves the pipe unusable.
+                # Whatever was cut off half-way, be it by us or by the caller, leaves the pipe
+                # unusable.
                 if sys.exc_info()[0] is not None:
                     self._worker = None
                     await _end(worker)
@@ -102,7 +101,8 @@ class ChatTemplate:
 
     async def _ensure_worker(self) -> asyncio.subprocess.Process:
         if self._worker is None or self._worker.returncode is not None:
-            # Nothing of the environment but what Python needs: secrets stay out of a template's process.
+            # Nothing of the environment but what Python needs: secrets stay out of a template's
+            # process.
             kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
             worker = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -136,7 +136,7 @@ async def _end(worker: asyncio.subprocess.Process | None) -> None:
 
 
 def _cut_after_final_message(text: str, messages: Sequence[Message]) -> str:
-    """Let the model go on with the assistant's last message, also if the template closed its turn."""
+    """Let the model go on with the assistant's last message, even if its turn was closed."""
     if not messages or messages[-1].get("role") != "assistant":
         return text
     content = messages[-1].get("content")

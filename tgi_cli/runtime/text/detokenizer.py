@@ -1,9 +1,9 @@
 """Token ids to text, one at a time, never half a character.
 
-A character may take several tokens, so a token's text is what it adds to the decoded end of the sequence. What an
-incomplete character decodes to, one or more U+FFFD at the end, is held back until it is decided. Pieces
-joined are the text of all tokens, and the text of a whole reply is the same pieces joined, so that streaming
-can't change it (spec/scheduling.md section 12).
+A character may take several tokens, so a token's text is what it adds to the decoded end of the
+sequence. What an incomplete character decodes to, one or more U+FFFD at the end, is held back
+until it is decided. Pieces joined are the text of all tokens, and the text of a whole reply is
+the same pieces joined, so that streaming can't change it (spec/scheduling.md section 12).
 """
 
 from __future__ import annotations

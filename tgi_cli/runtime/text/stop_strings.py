@@ -1,7 +1,7 @@
 """Find where a text that comes in pieces first holds one of the stop strings.
 
-A match may begin in one piece and end in another, or inside a piece; the text is kept up to the end of the stop
-string (spec/http-api.md section 17).
+A match may begin in one piece and end in another, or inside a piece; the text is kept up to the
+end of the stop string (spec/http-api.md section 17).
 """
 
 from __future__ import annotations

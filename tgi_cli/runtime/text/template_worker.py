@@ -1,11 +1,12 @@
 """The process that renders chat templates: `python -m tgi_cli.runtime.text.template_worker`.
 
-A template comes from a model repository and may loop for ever or build a huge string, and an interpreter can't
-stop a thread. So rendering has a process of its own, with a memory limit, that its parent kills when it takes
-too long. It reads framed msgpack on stdin, answers on stdout, and ends when stdin does.
+A template comes from a model repository and may loop for ever or build a huge string, and an
+interpreter can't stop a thread. So rendering has a process of its own, with a memory limit, that
+its parent kills when it takes too long. It reads framed msgpack on stdin, answers on stdout, and
+ends when stdin does.
 
-The environment is the reference renderer's (transformers): both trims on, `break` and `continue`, plain `tojson`,
-and nothing mutable can be reached from a template.
+The environment is the reference renderer's (transformers): both trims on, `break` and `continue`,
+plain `tojson`, and nothing mutable can be reached from a template.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def make_environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _to_json(value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
+def _to_json(
+    value: object, ensure_ascii: bool = False, indent: int | None = None, **options: Any
+) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
@@ -86,7 +89,9 @@ def render(compiled: jinja2.Template, variables: dict[str, Any]) -> RenderReply:
 
 
 def _line(exc: BaseException) -> int:
-    lines = [f.lineno or 0 for f in traceback.extract_tb(exc.__traceback__) if f.filename == "<template>"]
+    lines = [
+        f.lineno or 0 for f in traceback.extract_tb(exc.__traceback__) if f.filename == "<template>"
+    ]
     return lines[-1] if lines else 0
 
 

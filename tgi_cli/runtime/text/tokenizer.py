@@ -1,7 +1,8 @@
 """A model's tokenizer: ids of a text, text of ids, and where each token stands.
 
-Wraps the `tokenizers` library, which releases the interpreter's lock while it works, so a thread pool makes use
-of several cores. Special tokens are added only where asked: a chat template writes its own.
+Wraps the `tokenizers` library, which releases the interpreter's lock while it works, so a thread
+pool makes use of several cores. Special tokens are added only where asked: a chat template writes
+its own.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The steps that change one sequence's logits or cut them down to candidates.
 
-Each works on one row, so that a row's result can't depend on its neighbours in the batch. In order:
-repetition penalty, frequency penalty, temperature, top-k, top-p, typical-p (spec/http-api.md section
-17). Ties at a cut are kept, so the result doesn't depend on how a sort orders equal scores.
+Each works on one row, so that a row's result can't depend on its neighbours in the batch. In
+order: repetition penalty, frequency penalty, temperature, top-k, top-p, typical-p
+(spec/http-api.md section 17). Ties at a cut are kept, so the result doesn't depend on how a sort
+orders equal scores.
 
-Shapes: V is the vocabulary, C the candidates that are left. Candidates are kept in ascending id order.
-Top-p: Holtzman et al., arXiv:1904.09751. Typical: Meister et al., arXiv:2202.00666. Repetition penalty:
-Keskar et al., CTRL, arXiv:1909.05858.
+Shapes: V is the vocabulary, C the candidates that are left. Candidates are kept in ascending id
+order. Top-p: Holtzman et al., arXiv:1904.09751. Typical: Meister et al., arXiv:2202.00666.
+Repetition penalty: Keskar et al., CTRL, arXiv:1909.05858.
 """
 
 from __future__ import annotations

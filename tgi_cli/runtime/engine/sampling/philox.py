@@ -1,7 +1,7 @@
 """Counter-based random numbers: a pure function of a seed and a position.
 
-The number for a token doesn't depend on what was drawn before, so a stream can be resumed, replayed or
-speculated on and still give the same bytes (DESIGN decision 2).
+The number for a token doesn't depend on what was drawn before, so a stream can be resumed,
+replayed or speculated on and still give the same bytes (DESIGN decision 2).
 
 Philox4x32-10: Salmon, Moraes, Dror, Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011.
 """

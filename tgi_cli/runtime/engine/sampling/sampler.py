@@ -1,7 +1,7 @@
 """Choose the next token of each sequence from its row of logits.
 
-Greedy rows without penalties share one arg-max; every other row goes through `logits.py` alone. The random
-number of a token is a function of the request's seed and the token's position only.
+Greedy rows without penalties share one arg-max; every other row goes through `logits.py` alone.
+The random number of a token is a function of the request's seed and the token's position only.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Sampler:
         A row that isn't finite gives a log-probability of NaN.
         """
         best = logits.argmax(dim=-1)
-        # A kernel of torch's that works row by row, so that a row's bits don't depend on the others.
+        # A kernel of torch's that works row by row, so that a row's bits don't depend on the
+        # others.
         logprobs = torch.log_softmax(logits, dim=-1).gather(-1, best[:, None]).squeeze(-1)
         sampled = []
         for row, token_id, logprob, seq in zip(

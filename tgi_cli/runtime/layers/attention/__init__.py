@@ -1,18 +1,19 @@
-"""Attention over the paged cache. A backend lays out a step once and then attends layer by layer."""
+"""Attention over the paged cache. A backend lays out a step once, then attends layer by layer."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tgi_cli.kernels.paged_attention import Span
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
 
 class AttentionBackend(Protocol):
-    """One way of attending; `paged.py` is the CPU's. A plan is its own business, valid for one step."""
+    """One way of attending. A plan is its own business, valid for one step."""
 
     def plan(
         self,

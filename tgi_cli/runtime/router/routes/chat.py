@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
 
 from tgi_cli.errors import MissingTemplateVariable, RequestError, TemplateError
 from tgi_cli.runtime.router.bodies import BodyError, read_body
@@ -29,6 +28,9 @@ from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import GeneratedToken, Prompt, Service
 from tgi_cli.runtime.router.streaming import DONE, Frames, event, send_events
 from tgi_cli.runtime.router.validation import unsupported
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 _DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
 

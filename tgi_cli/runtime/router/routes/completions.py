@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
 from tgi_cli.errors import RequestError, SuffixNotSupported, TooManyPrompts
 from tgi_cli.runtime.router.bodies import BodyError, read_body
@@ -24,6 +24,9 @@ from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, S
 from tgi_cli.runtime.router.streaming import DONE, Frames, event, send_events
 from tgi_cli.runtime.router.validation import unsupported
 from tgi_cli.runtime.types import FinishReason
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 _EMPTY_PROMPT = (
     "Failed to deserialize the JSON body into the target type: prompt: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from tgi_cli.errors import RequestError
 from tgi_cli.runtime.router import validation
@@ -24,6 +24,9 @@ from tgi_cli.runtime.router.schemas.generate import (
 )
 from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
 from tgi_cli.runtime.router.streaming import Frames, event, send_events
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 Finished = tuple[Generation, list[GeneratedToken]]
 

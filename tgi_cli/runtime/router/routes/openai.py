@@ -35,10 +35,7 @@ def sampling_parameters(body: ChatRequest | CompletionRequest) -> GenerateParame
         raise unsupported("n")
     temperature = body.temperature
     is_greedy = temperature == 0.0
-    if isinstance(body.stop, str):
-        stop = [body.stop]
-    else:
-        stop = body.stop or []
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     return GenerateParameters(
         temperature=None if is_greedy else temperature,
         do_sample=not is_greedy,

@@ -7,7 +7,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from tgi_cli.runtime.router.schemas.common import Unsigned32, Unsigned64, Usage
+from tgi_cli.runtime.router.schemas.common import (
+    Unsigned32,
+    Unsigned64,
+    Usage,
+    check_unsigned64,
+)
 from tgi_cli.runtime.router.schemas.completions import StreamOptions
 
 
@@ -44,6 +49,10 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     n: Unsigned32 | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_unsigned64(self.seed)
+        check_unsigned64(self.truncate)
 
 
 class TokenLogprob(msgspec.Struct):

@@ -9,8 +9,17 @@ import msgspec
 from msgspec import Meta
 
 Unsigned32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Unsigned64 = Annotated[int, Meta(ge=0, le=2**64 - 1)]
+Unsigned64 = Annotated[int, Meta(ge=0)]  # `check_unsigned64` has the upper bound
 Signed32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+
+
+def check_unsigned64(value: int | None) -> None:
+    """Raise `ValueError`, which msgspec reports with the field's path, above 2**64 - 1.
+
+    msgspec's own bounds end at 2**63.
+    """
+    if value is not None and value >= 2**64:
+        raise ValueError("Expected `int` <= 18446744073709551615")
 
 
 class Usage(msgspec.Struct):

@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tgi_cli.runtime.router.schemas.common import Unsigned32, Unsigned64, Usage
+from tgi_cli.runtime.router.schemas.common import (
+    Unsigned32,
+    Unsigned64,
+    Usage,
+    check_unsigned64,
+)
 
 
 class StreamOptions(msgspec.Struct):
@@ -32,6 +37,9 @@ class CompletionRequest(msgspec.Struct, kw_only=True):
     echo: bool | None = None
     logprobs: Any = None
     stream_options: StreamOptions | None = None
+
+    def __post_init__(self) -> None:
+        check_unsigned64(self.seed)
 
 
 class CompletionChoice(msgspec.Struct):

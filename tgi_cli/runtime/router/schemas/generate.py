@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tgi_cli.runtime.router.schemas.common import Signed32, Unsigned32, Unsigned64
+from tgi_cli.runtime.router.schemas.common import (
+    Signed32,
+    Unsigned32,
+    Unsigned64,
+    check_unsigned64,
+)
 
 
 class GenerateParameters(msgspec.Struct, kw_only=True):
@@ -33,6 +38,10 @@ class GenerateParameters(msgspec.Struct, kw_only=True):
     top_n_tokens: Unsigned32 | None = None
     grammar: dict[str, Any] | None = None
     adapter_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.best_of, self.truncate, self.seed):
+            check_unsigned64(value)
 
 
 class GenerateRequest(msgspec.Struct, kw_only=True):
