@@ -85,8 +85,6 @@ class Served:
         self._reader.join(_TIMEOUT_S)
         while (line := self._arriving.get(timeout=_TIMEOUT_S)) is not None:
             self.lines.append(line)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
         return exit_code
 
     def survivors(self) -> list[psutil.Process]:
@@ -100,6 +98,9 @@ class Served:
             self._process.wait()
         for process in self.survivors():
             process.kill()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 @contextmanager
