@@ -206,10 +206,6 @@ class Generation:
         return len(self._record.request.prompt_ids)
 
     @property
-    def is_finished(self) -> bool:
-        return self.finish_reason is not None
-
-    @property
     def text(self) -> str:
         """What was generated so far, without special tokens."""
         return "".join(self._pieces)
@@ -229,11 +225,12 @@ class Generation:
 
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
         """Yield tokens as they come, all of a step at once; the last has a finish reason."""
-        while not self.is_finished:
+        is_finished = False
+        while not is_finished:
             tokens: list[GeneratedToken] = []
             for output in await self._record.next_outputs():
-                self._take(output, tokens)
-                if self.is_finished:
+                is_finished = self._take(output, tokens)
+                if is_finished:
                     break
             self._observe_gap(len(tokens))
             yield tokens
@@ -242,14 +239,16 @@ class Generation:
         """Return all tokens when the last has come."""
         return [token async for tokens in self.tokens() for token in tokens]
 
-    def _take(self, output: SequenceOutput, tokens: list[GeneratedToken]) -> None:
+    def _take(self, output: SequenceOutput, tokens: list[GeneratedToken]) -> bool:
+        """Append the tokens of `output` to `tokens`; return whether one of them is the last."""
         last = len(output.token_ids) - 1
         for index, token_id in enumerate(output.token_ids):
             reason = output.finish_reason if index == last else None
             logprob = output.logprobs[index] if output.logprobs else 0.0
             tokens.append(self._make_token(token_id, logprob, reason))
-            if self.finish_reason is not None:
-                return
+            if tokens[-1].finish_reason is not None:
+                return True
+        return False
 
     def _make_token(
         self, token_id: int, logprob: float, reason: FinishReason | None
