@@ -117,6 +117,11 @@ class Engine:
         stats = self._stats(StepPlan(budget=0), start_ns, 0, 0)
         return StepOutput([], failures, [], start_ns, stats)
 
+    def report(self) -> StepOutput:
+        """Return the state without a step, for when an abort has left nothing to do."""
+        now_ns = self._clock_ns()
+        return StepOutput([], [], [], now_ns, self._stats(StepPlan(budget=0), now_ns, 0, 0))
+
     def warm_up(self) -> None:
         """Run a prompt of the largest step and a decode, so that the first request finds all set.
 

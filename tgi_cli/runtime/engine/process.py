@@ -125,6 +125,8 @@ def _loop(channel: EngineChannel, engine: Engine, messages: list[ToEngine]) -> i
                     return 0
         if engine.has_work:
             channel.send(_step(engine))
+        elif any(isinstance(message, AbortRequest) for message in messages):
+            channel.send(engine.report())  # no step will say that the blocks are free
         messages = channel.receive(wait=not engine.has_work)
 
 

@@ -66,6 +66,8 @@ class FakeEngine:
             while all(self._handle(message) for message in messages):
                 if self._running:
                     self._step()
+                elif any(isinstance(message, AbortRequest) for message in messages):
+                    self._report([], [], [], time.monotonic_ns(), 0)
                 messages = self._channel.receive(wait=not self._running)
         except PeerGone:
             pass
@@ -96,7 +98,8 @@ class FakeEngine:
         )
         batch = list(self._running.values())
         started = [r.request.request_id for r in batch if r.is_new]
-        outputs, failures = [], []
+        outputs: list[SequenceOutput] = []
+        failures: list[RequestFailed] = []
         for running in batch:
             request = running.request
             if len(request.prompt_ids) == self._script.fail_prompts_of:
@@ -104,11 +107,22 @@ class FakeEngine:
                 del self._running[request.request_id]
             else:
                 outputs.append(self._next_output(running))
+        self._report(outputs, failures, started, start_ns, num_prefill_tokens)
+
+    def _report(
+        self,
+        outputs: list[SequenceOutput],
+        failures: list[RequestFailed],
+        started: list[int],
+        start_ns: int,
+        num_prefill_tokens: int,
+    ) -> None:
+        batch_size = len(outputs) + len(failures)
         stats = StepStats(
             is_prefill=num_prefill_tokens > 0,
             num_prefill_tokens=num_prefill_tokens,
-            num_decode_tokens=len(batch) - len(started),
-            batch_size=len(batch),
+            num_decode_tokens=batch_size - len(started),
+            batch_size=batch_size,
             num_joined=len(started),
             num_running=len(self._running),
             num_waiting=0,

@@ -13,8 +13,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -137,30 +138,44 @@ class Service:
             ValidationError: the request asks for what it can't have.
             GenerationError: there is no engine.
         """
-        timing = Timing()
+        with self.counted():
+            return await self._admit(prompt, parameters, is_part=False)
+
+    async def start_part(self, prompt: Prompt, parameters: GenerateParameters) -> Generation:
+        """Like `start`, for one of several runs of a request that the caller has `counted`."""
+        return await self._admit(prompt, parameters, is_part=True)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a request in, and the failure that ends the block, if one does."""
         self.metrics.count("tgi_request_count")
         try:
-            if prompt.is_stream:
-                validation.check_stream_only(parameters)
-            self._permits.take()
+            yield
         except OverloadedError:
             self.metrics.fail("overloaded")
             raise
         except ValidationError:
             self.metrics.fail("validation")
             raise
+        except asyncio.CancelledError:
+            self.metrics.fail("dropped")
+            raise
+
+    async def _admit(
+        self, prompt: Prompt, parameters: GenerateParameters, *, is_part: bool
+    ) -> Generation:
+        timing = Timing()
+        if prompt.is_stream:
+            validation.check_stream_only(parameters)
+        self._permits.take()
         try:
-            return await self._submit(prompt, parameters, timing)
-        except BaseException as exc:
+            return await self._submit(prompt, parameters, timing, is_part)
+        except BaseException:
             self._permits.give_back()
-            if isinstance(exc, ValidationError):
-                self.metrics.fail("validation")
-            elif isinstance(exc, asyncio.CancelledError):
-                self.metrics.fail("dropped")
             raise
 
     async def _submit(
-        self, prompt: Prompt, parameters: GenerateParameters, timing: Timing
+        self, prompt: Prompt, parameters: GenerateParameters, timing: Timing, is_part: bool
     ) -> Generation:
         limits = self.config.limits
         checked = validation.check_parameters(parameters, prompt.text, limits)
@@ -172,7 +187,7 @@ class Service:
         self.metrics.observe("tgi_request_max_new_tokens", max_new_tokens)
         request = NewRequest(next(self._request_ids), prompt_ids, max_new_tokens, checked.sampling)
         timing.mark_queued()
-        return Generation(self, self._engine.submit(request), checked, timing)
+        return Generation(self, self._engine.submit(request), checked, timing, is_part)
 
     def release(self, request_id: int) -> None:
         self._permits.give_back()
@@ -188,8 +203,10 @@ class Generation:
         record: OpenRequest,
         checked: validation.CheckedParameters,
         timing: Timing,
+        is_part: bool,
     ) -> None:
         self._service = service
+        self._is_part = is_part
         self._record = record
         self._tokenizer = service.tokenizer
         self._detokenizer = Detokenizer(service.tokenizer, record.request.prompt_ids)
@@ -220,7 +237,8 @@ class Generation:
         traceback: TracebackType | None,
     ) -> None:
         self._service.release(self._record.request.request_id)
-        if self.finish_reason is None and not isinstance(exc, GenerationError):
+        is_cut_off = self.finish_reason is None and not isinstance(exc, GenerationError)
+        if is_cut_off and not self._is_part:
             self._service.metrics.fail("dropped")
 
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
@@ -279,6 +297,11 @@ class Generation:
     def _finish(self, reason: FinishReason) -> None:
         self.finish_reason = reason
         self.timing.mark_ended(self._record.started_ns)
+        if not self._is_part:
+            self.record_success()
+
+    def record_success(self) -> None:
+        """Put the request into metrics and log."""
         self._service.metrics.request_succeeded(self.timing, self.num_tokens)
         _log.info(
             "Success",

@@ -60,8 +60,9 @@ async def _generate(
     best_of = parameters.best_of or 1
     if best_of > 1:
         validation.check_best_of(best_of, service.config.limits)
-    finished = await run_together([_run(service, body) for _ in range(best_of)])
-    finished.sort(key=_mean_logprob, reverse=True)  # stable: ties keep the earlier one
+        finished = await _run_several(service, body, best_of)
+    else:
+        finished = [await _run(await service.start(Prompt(body.inputs), parameters))]
     best, tokens = finished[0]
     prefix = body.inputs if _wants_full_text(parameters, full_text_default) else ""
     reply = GenerateReply(prefix + best.text)
@@ -88,10 +89,23 @@ async def _generate(
     return reply, reply_headers(service.config.compute_type, len(body.inputs), [best])
 
 
-async def _run(service: Service, body: GenerateRequest) -> Finished:
-    generation = await service.start(Prompt(body.inputs), body.effective_parameters())
+async def _run(generation: Generation) -> Finished:
     async with generation:
         return generation, await generation.run()
+
+
+async def _run_several(service: Service, body: GenerateRequest, count: int) -> list[Finished]:
+    """Return `count` runs, the one with the highest mean log-probability first."""
+
+    async def run_part() -> Finished:
+        prompt = Prompt(body.inputs)
+        return await _run(await service.start_part(prompt, body.effective_parameters()))
+
+    with service.counted():
+        finished = await run_together([run_part() for _ in range(count)])
+    finished.sort(key=_mean_logprob, reverse=True)  # stable: ties keep the earlier one
+    finished[0][0].record_success()
+    return finished
 
 
 def _mean_logprob(finished: Finished) -> float:

@@ -1,0 +1,266 @@
+"""`/generate`, `/generate_stream` and `/`: spec/http-api.md sections 6 to 8."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.builders.router import END_ID, ids_of, script_for, serving
+
+
+async def test_a_reply_holds_text_and_on_request_details():
+    async with serving(script_for("Hello there", end=True)) as client:
+        status, headers, reply = await client.post("/generate", {"inputs": "x"})
+        _, _, detailed = await client.post(
+            "/generate", {"inputs": "x", "parameters": {"details": True}}
+        )
+
+    assert status == 200
+    assert list(reply) == ["generated_text"]
+    assert reply["generated_text"] == "Hello there"
+    details = detailed["details"]
+    assert list(details) == ["finish_reason", "generated_tokens", "seed", "prefill", "tokens"]
+    assert details["finish_reason"] == "eos_token"
+    assert details["seed"] is None
+    assert details["generated_tokens"] == len(details["tokens"]) == len(ids_of("Hello there")) + 1
+    assert details["tokens"][-1] == {
+        "id": END_ID,
+        "text": "<|end|>",
+        "logprob": -0.5,
+        "special": True,
+    }
+    for name in ("x-compute-type", "x-total-time", "x-prompt-tokens", "x-generated-tokens"):
+        assert name in headers
+    assert headers["x-compute-characters"] == "1"
+
+
+async def test_stream_events_carry_one_token_each_and_the_last_the_text():
+    async with serving(script_for("Hi 😀!")) as client:
+        body = {"inputs": "x", "parameters": {"max_new_tokens": 7, "details": True}}
+        events = await client.stream("/generate_stream", body)
+
+    assert [event["index"] for event in events] == list(range(1, 8))
+    text = "".join(event["token"]["text"] for event in events)
+    assert events[-1]["generated_text"] == text
+    assert all(event["generated_text"] is None for event in events[:-1])
+    assert all(event["details"] is None for event in events[:-1])
+    assert events[-1]["details"] == {
+        "finish_reason": "length",
+        "generated_tokens": 7,
+        "seed": None,
+        "input_length": 1,
+    }
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    text=st.text(min_size=1, max_size=30),
+    max_new_tokens=st.integers(1, 40),
+    stop=st.lists(st.text("abe 日", min_size=1, max_size=3), max_size=2),
+)
+async def test_a_stream_joined_equals_the_reply(text, max_new_tokens, stop):
+    parameters = {"max_new_tokens": max_new_tokens, "stop": stop, "details": True}
+    async with serving(script_for(text)) as client:
+        body = {"inputs": "x", "parameters": parameters}
+        _, _, reply = await client.post("/generate", body)
+        events = await client.stream("/generate_stream", body)
+
+    joined = "".join(event["token"]["text"] for event in events)
+    assert joined == reply["generated_text"] == events[-1]["generated_text"]
+    assert [event["token"] for event in events] == reply["details"]["tokens"]
+    assert events[-1]["details"]["finish_reason"] == reply["details"]["finish_reason"]
+
+
+async def test_a_stop_string_across_tokens_is_kept_and_ends_the_text():
+    async with serving(script_for("abcdefgh")) as client:
+        body = {"inputs": "x", "parameters": {"stop": ["cde"], "details": True}}
+        _, _, reply = await client.post("/generate", body)
+
+    assert reply["generated_text"] == "abcde"
+    assert reply["details"]["finish_reason"] == "stop_sequence"
+
+
+async def test_without_the_key_parameters_a_request_samples():
+    async with serving() as client:
+        events = await client.stream("/generate_stream", {"inputs": "x"})
+        body = {"inputs": "x", "parameters": {"details": True}}
+        _, _, greedy = await client.post("/generate", body)
+        sampled_bodies = [
+            {"inputs": "x", "parameters": {"details": True, name: value}}
+            for name, value in (("temperature", 0.7), ("top_k", 3), ("top_p", 0.5))
+        ]
+        seeds = [
+            (await client.post("/generate", sampled))[2]["details"]["seed"]
+            for sampled in sampled_bodies
+        ]
+
+    assert events[-1]["details"] is None
+    assert greedy["details"]["seed"] is None
+    assert all(isinstance(seed, int) for seed in seeds)
+
+
+async def test_the_root_route_replies_a_list_and_streams_if_asked():
+    async with serving(script_for("ab")) as client:
+        body = {"inputs": "x", "parameters": {"max_new_tokens": 2}}
+        _, _, reply = await client.post("/", body)
+        events = await client.stream("/", {**body, "stream": True})
+
+    assert reply == [{"generated_text": "xab"}]  # the pipeline tag is unknown: full text
+    assert events[-1]["generated_text"] == "xab"
+
+
+async def test_best_of_returns_the_others_too():
+    async with serving() as client:
+        parameters = {"best_of": 2, "do_sample": True, "max_new_tokens": 3, "details": True}
+        _, _, reply = await client.post("/generate", {"inputs": "x", "parameters": parameters})
+
+    [other] = reply["details"]["best_of_sequences"]
+    assert other["generated_tokens"] == 3
+    assert other["seed"] != reply["details"]["seed"]
+
+
+VALIDATION = [
+    ({"temperature": 0}, "`temperature` must be strictly positive"),
+    ({"temperature": -1.5}, "`temperature` must be strictly positive"),
+    ({"repetition_penalty": 0}, "`repetition_penalty` must be strictly positive"),
+    ({"frequency_penalty": 2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
+    ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
+    ({"top_p": 1.1}, "`top_p` must be > 0.0 and < 1.0"),
+    ({"typical_p": 1.1}, "`typical_p` must be > 0.0 and < 1.0"),
+    ({"top_k": 0}, "`top_k` must be strictly positive"),
+    ({"top_k": -3}, "`top_k` must be strictly positive"),
+    ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
+    ({"stop": list("abcde")}, "`stop` supports up to 4 stop sequences. Given: 5"),
+    ({"best_of": 2}, "you must use sampling when `best_of` is > 1"),
+    (
+        {"best_of": 2, "do_sample": True, "seed": 1},
+        "`seed` must not be set when `best_of` > 1",
+    ),
+    ({"best_of": 3}, "`best_of` must be > 0 and <= 2. Given: 3"),
+    ({"top_n_tokens": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+    ({"truncate": 0}, "`truncate` must be strictly positive and less than 90. Given: 0"),
+    ({"truncate": 91}, "`truncate` must be strictly positive and less than 90. Given: 91"),
+    (
+        {"max_new_tokens": 100},
+        "`inputs` tokens + `max_new_tokens` must be <= 100. "
+        "Given: 1 `inputs` tokens and 100 `max_new_tokens`",
+    ),
+    ({"watermark": True}, "`watermark` is not supported by this version; leave it out"),
+    ({"grammar": {}}, "`grammar` is not supported by this version; leave it out"),
+    ({"adapter_id": "a"}, "`adapter_id` is not supported by this version; leave it out"),
+    ({"top_n_tokens": 1}, "`top_n_tokens` is not supported by this version; leave it out"),
+    # The order of the checks: temperature before top_p, stop before best_of's seed.
+    ({"top_p": 0, "temperature": 0}, "`temperature` must be strictly positive"),
+]
+
+
+async def test_parameters_out_of_range_are_refused_with_their_texts():
+    async with serving() as client:
+        for parameters, text in VALIDATION:
+            body = {"inputs": "x", "parameters": parameters}
+            status, _, reply = await client.post("/generate", body)
+
+            error = {"error": f"Input validation error: {text}", "error_type": "validation"}
+            assert (status, reply) == (422, error), parameters
+        assert (
+            await client.metric('tgi_request_failure{err="validation"}') == len(VALIDATION) - 1
+        )  # the limit on best_of is checked before a request is counted
+        assert await client.metric('tgi_batch_inference_count{method="prefill"}') == 0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ("", "`inputs` cannot be empty"),
+        ("😀" * 24, "`inputs` must have less than 90 tokens. Given: 96"),
+    ],
+)
+async def test_prompts_that_are_empty_or_too_long_are_refused(inputs, text):
+    async with serving(limits={"max_total_tokens": 200}) as client:
+        status, _, reply = await client.post(
+            "/generate", {"inputs": inputs, "parameters": {"max_new_tokens": 1}}
+        )
+        events = await client.stream("/generate_stream", {"inputs": inputs})
+
+    error = {"error": f"Input validation error: {text}", "error_type": "validation"}
+    assert (status, reply) == (422, error)
+    assert events == [error]
+
+
+async def test_a_stream_refuses_best_of_and_prompt_details():
+    async with serving() as client:
+        for parameters, text in (
+            ({"best_of": 2}, "`best_of` != 1 is not supported when streaming tokens"),
+            (
+                {"decoder_input_details": True},
+                "`decoder_input_details` == true is not supported when streaming tokens",
+            ),
+        ):
+            body = {"inputs": "x", "parameters": parameters}
+            [event] = await client.stream("/generate_stream", body)
+            assert event["error"] == f"Input validation error: {text}"
+
+
+async def test_null_and_neutral_values_mean_absent():
+    parameters = {
+        "top_p": 1.0,
+        "typical_p": 1.0,
+        "temperature": None,
+        "stop": None,
+        "details": True,
+        "do_sample": None,
+        "watermark": None,
+        "seed": 0,
+        "max_new_tokens": 1,
+        "unknown": {"x": 1},
+    }
+    async with serving() as client:
+        status, _, reply = await client.post("/generate", {"inputs": "x", "parameters": parameters})
+
+    assert status == 200
+    assert reply["details"]["seed"] is None
+
+
+async def test_old_clients_stop_sequences_is_an_alias():
+    async with serving(script_for("abcdef")) as client:
+        body = {"inputs": "x", "parameters": {"stop_sequences": ["c"]}}
+        _, _, reply = await client.post("/generate", body)
+
+    assert reply["generated_text"] == "abc"
+
+
+async def test_truncate_keeps_the_last_tokens():
+    async with serving() as client:
+        body = {"inputs": "😀" * 30, "parameters": {"truncate": 7, "max_new_tokens": 1}}
+        _, headers, _ = await client.post("/generate", body)
+
+    assert headers["x-prompt-tokens"] == "7"
+
+
+async def test_more_tokens_than_fit_end_with_length_at_the_limit():
+    async with serving(limits={"max_total_tokens": 2000, "max_input_tokens": 1000}) as client:
+        parameters = {"max_new_tokens": 10_000, "details": True}
+        _, _, reply = await client.post("/generate", {"inputs": "x", "parameters": parameters})
+
+    assert reply["details"]["generated_tokens"] == 1999
+    assert reply["details"]["finish_reason"] == "length"
+
+
+async def test_an_engine_failure_is_a_424_and_an_error_event():
+    async with serving(script_for("ab", fail_prompts_of=len(ids_of("bad")))) as client:
+        status, _, reply = await client.post("/generate", {"inputs": "bad"})
+        events = await client.stream("/generate_stream", {"inputs": "bad"})
+        fine, _, _ = await client.post("/generate", {"inputs": "x"})
+        failures = await client.metric('tgi_request_failure{err="generation"}')
+
+    error = {
+        "error": "Request failed during generation: Server error: as scripted",
+        "error_type": "generation",
+    }
+    assert (status, reply) == (424, error)
+    assert events == [error]
+    assert fine == 200
+    assert failures == 2

@@ -1,0 +1,184 @@
+"""Permits, disconnects, draining and metrics: spec/scheduling.md 1 and 8, spec/metrics.md."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import pytest
+
+from tests.builders.router import Client, script_for, serving
+
+SLOW = script_for("abc", step_s=0.002)
+FOREVER = {"inputs": "x", "parameters": {"max_new_tokens": 5000}}
+ROOMY = {"max_total_tokens": 6000}
+
+
+async def start_stream(client: Client) -> aiohttp.ClientResponse:
+    """Return a stream that has brought its first event and will go on for long."""
+    response = await client.session.post(f"{client.url}/generate_stream", json=FOREVER)
+    await response.content.readuntil(b"\n\n")
+    return response
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a state that follows from an event in another task or process."""
+    async with asyncio.timeout(10):
+        while not await condition():  # noqa: ASYNC110 - the event is the other side's
+            await asyncio.sleep(0.005)
+
+
+async def test_the_request_after_the_last_permit_is_refused_at_once():
+    async with serving(SLOW, limits={"max_concurrent_requests": 2, **ROOMY}) as client:
+        streams = [await start_stream(client) for _ in range(2)]
+        status, _, reply = await client.post("/generate", {"inputs": ""})
+        [event] = await client.stream("/generate_stream", {"inputs": "x"})
+        refused = await client.metric('tgi_request_failure{err="overloaded"}')
+        count = await client.metric("tgi_request_count")
+        for stream in streams:
+            stream.close()
+
+    overloaded = {"error": "Model is overloaded", "error_type": "overloaded"}
+    assert (status, reply) == (429, overloaded)
+    assert event == overloaded
+    assert (refused, count) == (2, 4)
+
+
+async def test_a_client_that_goes_away_frees_its_permit_and_blocks():
+    async with serving(SLOW, limits={"max_concurrent_requests": 1, **ROOMY}) as client:
+        stream = await start_stream(client)
+        assert client.engine.open_requests
+
+        stream.close()
+
+        async def is_free() -> bool:
+            return not client.engine.open_requests
+
+        await until(is_free)
+        status, _, _ = await client.post(
+            "/generate", {"inputs": "x", "parameters": {"max_new_tokens": 1}}
+        )
+        dropped = await client.metric('tgi_request_failure{err="dropped"}')
+        succeeded = await client.metric("tgi_request_success")
+
+    assert status == 200
+    assert (dropped, succeeded) == (1, 1)
+
+
+async def test_gauges_are_zero_at_rest_after_an_abort():
+    async with serving(SLOW, limits=ROOMY) as client:
+        stream = await start_stream(client)
+        stream.close()
+
+        async def is_at_rest() -> bool:
+            gauges = ("kv_cache_blocks_used", "requests_running", "batch_current_max_tokens")
+            return [await client.metric(f"tgi_{gauge}") for gauge in gauges] == [0, 0, 0]
+
+        await until(is_at_rest)
+
+
+async def test_a_client_that_goes_away_during_a_plain_reply_frees_its_permit_too():
+    async with serving(SLOW, limits=ROOMY) as client:
+        request = asyncio.create_task(client.post("/generate", FOREVER))
+
+        async def is_running() -> bool:
+            return bool(client.engine.open_requests)
+
+        async def is_free() -> bool:
+            return not client.engine.open_requests
+
+        await until(is_running)
+        request.cancel()
+
+        await until(is_free)
+
+
+async def test_draining_lets_streams_finish_and_refuses_connections():
+    async with serving(script_for("abc", step_s=0.002)) as client:
+        body = {"inputs": "x", "parameters": {"max_new_tokens": 60}}
+        stream = await client.session.post(f"{client.url}/generate_stream", json=body)
+        await stream.content.readuntil(b"\n\n")
+
+        drain = asyncio.create_task(client.router.drain(30))
+        rest = await stream.content.read()
+
+        assert await drain == 0
+        assert rest.count(b"data: ") == 59
+        async with aiohttp.ClientSession() as fresh:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await fresh.get(f"{client.url}/health")
+
+
+async def test_draining_cuts_off_what_is_open_after_its_time():
+    async with serving(SLOW, limits=ROOMY) as client:
+        stream = await start_stream(client)
+
+        assert await client.router.drain(0.05) == 1
+
+        stream.close()
+
+
+async def test_an_engine_that_dies_answers_every_open_request():
+    async with serving(SLOW, limits=ROOMY) as client:
+        stream = await start_stream(client)
+        plain = asyncio.create_task(client.post("/generate", FOREVER))
+
+        async def both_run() -> bool:
+            return len(client.engine.open_requests) == 2
+
+        await until(both_run)
+        client.engine.close()
+        rest = (await stream.content.read()).decode()
+        status, _, reply = await plain
+        health, _, _ = await client.get("/health")
+
+    assert '"error_type":"generation"' in rest.rstrip().splitlines()[-1]
+    assert (status, reply["error_type"]) == (424, "generation")
+    assert health == 503
+
+
+async def test_every_known_series_is_there_before_the_first_request():
+    async with serving() as client:
+        _, headers, text = await client.get("/metrics")
+
+    assert headers["content-type"].startswith("text/plain")
+    assert 'tgi_request_failure{err="dropped"} 0' in text
+    assert "tgi_request_duration_count 0" in text
+    assert 'tgi_batch_forward_duration_bucket{method="decode",le="+Inf"} 0' in text
+    assert "_created" not in text
+    assert not re.search(r"^tgi_\w+_total ", text.replace("blocks_total", ""), re.MULTILINE)
+    bounds = re.findall(r'tgi_request_duration_bucket\{le="([^"]+)"\}', text)
+    assert len(bounds) == 36
+    assert bounds[:3] == ["0.00015000000000000001", "0.00022500000000000002", "0.0003375"]
+    assert bounds[-2:] == ["145.61096060497135", "+Inf"]
+
+
+async def test_counters_agree_with_what_was_asked():
+    async with serving(script_for("abc")) as client:
+        for _ in range(3):
+            await client.post("/generate", {"inputs": "x", "parameters": {"max_new_tokens": 4}})
+        await client.post("/v1/completions", {"prompt": ["x", "y"], "max_tokens": 4})
+        await client.post(
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4},
+        )
+        values = {
+            name: await client.metric(name)
+            for name in (
+                "tgi_request_count", "tgi_request_success", "tgi_request_duration_count",
+                "tgi_generated_tokens", "tgi_request_generated_tokens_sum",
+                "tgi_batch_current_size", "tgi_queue_size",
+            )
+        }  # fmt: skip
+
+    assert values == {
+        "tgi_request_count": 3 + 3 + 2,
+        "tgi_request_success": 6,
+        "tgi_request_duration_count": 6,
+        "tgi_generated_tokens": 24,
+        "tgi_request_generated_tokens_sum": 24,
+        "tgi_batch_current_size": 0,
+        "tgi_queue_size": 0,
+    }

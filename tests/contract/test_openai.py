@@ -1,0 +1,163 @@
+"""`/v1/chat/completions` and `/v1/completions`: spec/http-api.md sections 9 and 10."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.builders.router import ids_of, script_for, serving
+from tests.builders.tokenizers import END
+
+CHAT = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0}
+CHAT_PROMPT = f"<|user|>Hi{END}<|assistant|>"
+
+
+async def test_a_chat_reply_has_the_documented_shape():
+    async with serving(script_for("Hello", end=True, prompt=CHAT_PROMPT)) as client:
+        status, headers, reply = await client.post(
+            "/v1/chat/completions", {**CHAT, "logprobs": True}
+        )
+
+    assert status == 200
+    assert list(reply) == [
+        "object", "id", "created", "model", "system_fingerprint", "choices", "usage",
+    ]  # fmt: skip
+    assert reply["object"] == "chat.completion"
+    assert reply["model"] == "tiny"
+    [choice] = reply["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "Hello"}
+    assert choice["finish_reason"] == "stop"
+    assert choice["logprobs"]["content"][-1]["token"] == END
+    num_prompt, num_new = len(ids_of(CHAT_PROMPT)), len(ids_of("Hello")) + 1
+    assert reply["usage"] == {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_new,
+        "total_tokens": num_prompt + num_new,
+    }
+    assert headers["x-compute-characters"] == str(len(CHAT_PROMPT))
+
+
+async def test_a_chat_stream_ends_with_reason_usage_and_mark():
+    async with serving(script_for("Hello", end=True, prompt=CHAT_PROMPT)) as client:
+        body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        *chunks, usage, done = await client.stream("/v1/chat/completions", body)
+
+    assert done == "[DONE]"
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert all(delta["role"] == "assistant" for delta in deltas)
+    assert "".join(delta["content"] for delta in deltas) == "Hello"
+    assert deltas[-1]["content"] == ""  # the end token
+    reasons = [chunk["choices"][0]["finish_reason"] for chunk in chunks]
+    assert reasons == [None] * (len(chunks) - 1) + ["stop"]
+    assert all(chunk["usage"] is None for chunk in chunks)
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == len(chunks)
+
+
+async def test_null_stream_options_and_content_parts_are_accepted():
+    body = {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        "stream_options": None,
+        "max_completion_tokens": 2,
+        "max_tokens": 5,
+        "stop": "zzz",
+        "tools": [],
+        "model": "anything",
+    }
+    async with serving() as client:
+        status, _, reply = await client.post("/v1/chat/completions", body)
+
+    assert status == 200
+    assert reply["model"] == "anything"
+    assert reply["usage"]["completion_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"tools": [{"type": "function"}]}, "`tools` is not supported"),
+        ({"response_format": {"type": "json_object"}}, "`response_format` is not supported"),
+        ({"n": 2}, "`n` is not supported"),
+        ({"presence_penalty": 0.5}, "`presence_penalty` is not supported"),
+        ({"top_logprobs": 2}, "`top_logprobs` is not supported"),
+        ({"temperature": -1}, "`temperature` must be strictly positive"),
+    ],
+)
+async def test_what_chat_cannot_do_is_refused_by_name(change, text):
+    async with serving() as client:
+        status, _, reply = await client.post("/v1/chat/completions", {**CHAT, **change})
+
+    assert status == 422
+    assert reply["error"].startswith(f"Input validation error: {text}")
+
+
+async def test_a_template_error_keeps_its_status_on_a_stream():
+    async with serving() as client:
+        messages = [{"role": "user", "content": "x"}] * 2
+        client.router._service.chat_template._templates = {"default": "{{ raise_exception('no') }}"}
+        status, _, reply = await client.post(
+            "/v1/chat/completions", {"messages": messages, "stream": True}
+        )
+        failures = await client.metric('tgi_request_failure{err="template"}')
+
+    assert status == 422
+    assert reply["error_type"] == "template_error"
+    assert failures == 1
+
+
+async def test_an_overloaded_chat_stream_says_so_and_ends():
+    async with serving(limits={"max_concurrent_requests": 0}) as client:
+        events = await client.stream("/v1/chat/completions", {**CHAT, "stream": True})
+
+    assert events == [
+        {"error": {"message": "Model is overloaded", "http_status_code": 429}},
+        "[DONE]",
+    ]
+
+
+async def test_completions_of_several_prompts_come_in_order_with_summed_usage():
+    async with serving(script_for("abc")) as client:
+        body = {"prompt": ["x", "xy", "xyz"], "max_tokens": 3, "temperature": 0}
+        _, headers, reply = await client.post("/v1/completions", body)
+        *chunks, done = await client.stream("/v1/completions", {**body, "stream": True})
+
+    assert next(iter(reply)) == "object"
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
+    assert all(choice["finish_reason"] == "length" for choice in reply["choices"])
+    assert reply["usage"]["completion_tokens"] == 9
+    assert "x-compute-time" not in headers
+    assert done == "[DONE]"
+    assert [chunk["choices"][0]["index"] for chunk in chunks] == [0, 1, 2] * 3  # round robin
+    for index, choice in enumerate(reply["choices"]):
+        mine = [c for c in chunks if c["choices"][0]["index"] == index]
+        assert "".join(c["choices"][0]["text"] for c in mine) == choice["text"]
+        assert [c["choices"][0]["finish_reason"] for c in mine] == ["", "", "length"]
+        assert "usage" not in mine[0]
+        assert mine[-1]["usage"]["completion_tokens"] == 3
+
+
+async def test_completions_refuse_suffix_too_many_prompts_and_none():
+    async with serving() as client:
+        suffix = await client.post("/v1/completions", {"prompt": "x", "suffix": "y"})
+        many = await client.post("/v1/completions", {"prompt": ["x"] * 5})
+        none = await client.post("/v1/completions", {"prompt": []})
+
+    assert suffix[0] == 422
+    assert suffix[2] == {
+        "error": "Suffix is not supported and can be achieved by preprocessing the prompt.",
+        "error_type": "suffix not supported",
+    }
+    assert many[2] == {
+        "error": "Number of prompts exceeds the maximum allowed batch size of 4",
+        "error_type": "batch size exceeded",
+    }
+    assert none[0] == 422
+    assert "Empty array detected. Do not use an empty array for the prompt." in none[2]
+
+
+async def test_one_refused_prompt_refuses_the_whole_call():
+    async with serving() as client:
+        status, _, reply = await client.post("/v1/completions", {"prompt": ["x", ""]})
+        assert await client.metric("tgi_requests_running") == 0
+
+    assert status == 422
+    assert reply["error_type"] == "validation"
