@@ -30,6 +30,7 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a process group of its own, as a terminal gives it
         )
         self.lines: list[str] = []
         self._arriving: queue.Queue[str | None] = queue.Queue()
@@ -78,6 +79,10 @@ class Served:
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT to its process group, as a terminal does."""
+        os.killpg(self._process.pid, signal.SIGINT)
 
     def wait_exit(self) -> int:
         """Return the exit code, and keep everything that was printed."""

@@ -78,6 +78,20 @@ async def test_open_streams_lose_no_token_when_the_server_is_told_to_stop() -> N
         assert_ended(server, 0)
 
 
+async def test_ctrl_c_in_a_terminal_reaches_the_main_process_alone() -> None:
+    num_tokens = 2_003
+    with served(*FAKE) as server:
+        url = server.wait_ready()
+        async with aiohttp.ClientSession() as session:
+            stream = await open_stream(session, url, num_tokens)
+
+            server.press_ctrl_c()
+            rest = await events_left(stream)
+
+        assert len(rest) == num_tokens - 1
+        assert_ended(server, 0)
+
+
 async def test_streams_are_cut_off_when_the_grace_is_over() -> None:
     with served(*FAKE, "-g", "0") as server:
         url = server.wait_ready()

@@ -160,11 +160,8 @@ class _Resolver:
         max_total = self._max_total_tokens(capacity)
         max_input = self._max_input_tokens(max_total)
         max_sequences = self._max_sequences()
-        num_blocks = min(
-            num_fitting_blocks,
-            _num_blocks(capacity),
-            max_sequences * _num_blocks(max_total),  # more could never be used
-        )
+        # More than every sequence at its longest could never be used.
+        num_blocks = min(_num_blocks(capacity), max_sequences * _num_blocks(max_total))
         max_batch_total = min(capacity, num_blocks * BLOCK_SIZE)
         self._describe_cache(num_blocks, num_fitting_blocks, max_batch_total)
         return _Limits(
