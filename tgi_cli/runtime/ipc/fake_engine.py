@@ -40,6 +40,7 @@ class FakeScript:
     eos_after: int = 1 << 62
     fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
     die_at_step: int | None = None
+    clock_logprobs: bool = False  # each log-probability is minus the time.monotonic() of sending
 
 
 @dataclass(slots=True)
@@ -148,16 +149,18 @@ class FakeEngine:
             reason = FinishReason.LENGTH
         if reason is not None:
             del self._running[request.request_id]
-        return SequenceOutput(request.request_id, [token_id], [-0.5], reason)
+        logprob = -time.monotonic() if script.clock_logprobs else -0.5
+        return SequenceOutput(request.request_id, [token_id], [logprob], reason)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tgi-fake-engine")
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--step-s", type=float, default=0.0)
+    parser.add_argument("--clock-logprobs", action="store_true")
     args = parser.parse_args()
     channel = EngineChannel(socket.socket(fileno=args.channel_fd))
-    FakeEngine(channel, FakeScript(step_s=args.step_s)).serve()
+    FakeEngine(channel, FakeScript(step_s=args.step_s, clock_logprobs=args.clock_logprobs)).serve()
     return 0
 
 
