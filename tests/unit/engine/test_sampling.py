@@ -129,6 +129,19 @@ def test_frequency_penalty_counts_the_output_only_and_every_time():
     assert picked == [3, 3, 5, 7]
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    [{"temperature": 1e-38, "do_sample": True}, {"repetition_penalty": 1e-38}, {"top_k": 10**9}],
+)
+def test_extreme_parameters_still_give_a_token(extreme):
+    row = torch.randn(VOCAB_SIZE, generator=torch.Generator().manual_seed(3)) * 20
+
+    token_id, logprob = sample(row, prompt_ids=[int(row.argmax())], **extreme)
+
+    assert token_id == int(row.argmax())
+    assert logprob == pytest.approx(0.0, abs=1e-3)
+
+
 def test_greedy_gives_the_log_softmax_of_the_best():
     row = torch.randn(VOCAB_SIZE, generator=torch.Generator().manual_seed(3))
 

@@ -90,11 +90,17 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
             config.model.num_heads, config.model.num_kv_heads, config.model.head_dim
         )
         model = load_model(config.model, config.weights, config.dtype, attention)
-        engine = Engine(config, Runner(config, model, attention))
     except MemoryError as exc:
         raise CapacityError(
             "The model's weights don't fit this machine's memory.",
             hint="Use a smaller or a quantised model, or free memory.",
+        ) from exc
+    try:
+        engine = Engine(config, Runner(config, model, attention))
+    except MemoryError as exc:
+        raise CapacityError(
+            f"The system grants no memory for a KV cache of {config.num_blocks} blocks.",
+            hint="Lower --max-batch-total-tokens.",
         ) from exc
     try:
         engine.warm_up()

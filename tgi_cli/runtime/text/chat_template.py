@@ -106,6 +106,7 @@ class ChatTemplate:
             kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
             worker = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the current folder may be a model's: import nothing from it
                 *("-m", "tgi_cli.runtime.text.template_worker"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_LARGEST = torch.finfo(torch.float32).max / 4  # what an extreme penalty gives, in place of infinity
 _PARTIAL_SORT = 1024  # scores looked at before a top-p cut sorts everything
 
 
@@ -40,12 +41,17 @@ class Candidates:
 def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Divide positive scores of the ids in `seen` [V] bool by `penalty`, multiply negative ones."""
     penalised = torch.where(logits < 0, logits * penalty, logits / penalty)
-    return torch.where(seen, penalised, logits)
+    return torch.where(seen, penalised, logits).clamp(-_LARGEST, _LARGEST)
 
 
 def apply_frequency_penalty(logits: Tensor, output_counts: Tensor, penalty: float) -> Tensor:
     """Subtract `penalty` once for each time that an id stands in the output; counts are [V]."""
     return logits - penalty * output_counts
+
+
+def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Divide by `temperature`, counted from the highest score so that a tiny one can't overflow."""
+    return (logits - logits.max()) / temperature
 
 
 def top_k(candidates: Candidates, k: int) -> Candidates:

@@ -75,7 +75,7 @@ class Sampler:
         if not params.do_sample:
             token_id = int(row.argmax())
             return SampledToken(token_id, float(torch.log_softmax(row, dim=-1)[token_id]))
-        candidates = steps.Candidates(row / params.temperature, ids=None)
+        candidates = steps.Candidates(steps.apply_temperature(row, params.temperature), ids=None)
         if params.top_k:
             candidates = steps.top_k(candidates, params.top_k)
         if params.top_p < 1.0:
