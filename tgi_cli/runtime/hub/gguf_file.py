@@ -17,7 +17,6 @@ from tgi_cli.runtime.hub.tensor_file import (
     TensorInfo,
     check_layout,
     corrupt,
-    map_file,
 )
 
 _MAGIC = b"GGUF"
@@ -54,8 +53,7 @@ class GgufFile(TensorFile):
     metadata: Mapping[str, Any]
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._data = map_file(path)
+        super().__init__(path)
         if bytes(self._data[:4]) != _MAGIC:
             raise NotAModelError(f"{path.name}: not a GGUF file.")
         cursor = _Cursor(path, self._data, start=4)

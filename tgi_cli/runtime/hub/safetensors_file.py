@@ -16,7 +16,6 @@ from tgi_cli.runtime.hub.tensor_file import (
     TensorInfo,
     check_layout,
     corrupt,
-    map_file,
 )
 
 MAX_HEADER_BYTES = 100_000_000
@@ -52,8 +51,7 @@ class SafetensorsFile(TensorFile):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._data = map_file(path)
+        super().__init__(path)
         if len(self._data) < _LENGTH_BYTES:
             raise corrupt(path, f"{len(self._data)} bytes are too few for a header")
         header_bytes = int.from_bytes(self._data[:_LENGTH_BYTES], "little")

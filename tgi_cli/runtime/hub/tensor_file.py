@@ -33,15 +33,30 @@ class TensorFile:
 
     path: Path
     tensors: Mapping[str, TensorInfo]
-    _data: memoryview
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map = map_file(path)
+        self._data = memoryview(self._map)
 
     def read(self, name: str) -> memoryview:
         """Return a tensor's bytes: a view of the map, without a copy."""
         info = self.tensors[name]
         return self._data[info.offset : info.offset + info.num_bytes]
 
+    def release(self, name: str) -> None:
+        """Give back the memory into which the tensor's pages were read; they can be read again.
 
-def map_file(path: Path) -> memoryview:
+        Otherwise loading a model would hold the file beside the weights made of it.
+        """
+        info = self.tensors[name]
+        start = -(-info.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (info.offset + info.num_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, length)
+
+
+def map_file(path: Path) -> mmap.mmap:
     """Map a file read-only.
 
     Raises:
@@ -53,7 +68,7 @@ def map_file(path: Path) -> memoryview:
             size = file.seek(0, 2)
             if size == 0:
                 raise corrupt(path, "the file is empty")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except PermissionError as exc:
         raise ModelNotFoundError(
             f"{path}: permission denied.", hint="Give this user read access to the model's files."

@@ -65,6 +65,11 @@ class WeightsReader:
         is_permuted = self._is_permuted and any(part in name for part in _PERMUTED)
         return RawTensor(name, info.dtype, info.shape, file.read(stored), is_permuted)
 
+    def release(self, name: str) -> None:
+        """Say that a tensor's bytes aren't needed for now."""
+        stored = self._stored_name(name)
+        self._places[stored].release(stored)
+
     def totals(self) -> tuple[int, int]:
         """Return bytes and parameters of all tensors."""
         infos = [file.tensors[name] for name, file in self._places.items()]

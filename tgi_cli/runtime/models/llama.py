@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tgi_cli.runtime.config.model_config import ModelConfig
+from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.embedding import Embedding
@@ -20,18 +21,16 @@ from tgi_cli.runtime.models.weights import Weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-_EMBEDDING = "model.embed_tokens.weight"
-_HEAD = "lm_head.weight"
-
 
 class Llama:
     def __init__(self, config: ModelConfig, weights: Weights, backend: AttentionBackend) -> None:
+        # The largest first: packing needs the tensor twice, and now nothing else is there yet.
+        self._head = DenseLinear(weights.get(EMBEDDING if config.tie_word_embeddings else HEAD))
+        self._embedding = Embedding(weights.get(EMBEDDING))
         self._layers = [
             DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
         ]
-        self._norm = RMSNorm(weights.get("model.norm.weight"), config.rms_norm_eps)
-        self._embedding = Embedding(weights.get(_EMBEDDING))
-        self._head = DenseLinear(weights.get(_EMBEDDING if config.tie_word_embeddings else _HEAD))
+        self._norm = RMSNorm(weights.get(FINAL_NORM), config.rms_norm_eps)
 
     @property
     def num_bytes(self) -> int:

@@ -40,6 +40,7 @@ class Weights:
         """Return one tensor in the weights' type; a copy that shares nothing with the file."""
         raw = self._reader.read(name)
         tensor = _decode(raw).to(self._dtype)
+        self._reader.release(name)
         if raw.is_gguf_permuted:
             num_heads = self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
             tensor = _undo_permutation(tensor, num_heads)
@@ -54,7 +55,7 @@ def _decode(raw: RawTensor) -> Tensor:
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
         flat = torch.frombuffer(raw.data, dtype=torch.uint8)
     if raw.dtype in _PLAIN_TYPES:
-        # A tensor may start at an odd byte of the file; torch wants it aligned.
+        # A copy, since a tensor may start at an odd byte of the file and torch wants it aligned.
         values = flat.clone().view(_PLAIN_TYPES[raw.dtype])
     else:
         num_elements = 1
