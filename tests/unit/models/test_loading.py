@@ -1,0 +1,42 @@
+"""What loading costs in memory, seen from a fresh process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+MEASURE = """
+import json
+from pathlib import Path
+
+import torch
+
+from tgi_cli.kernels.paged_attention import choose
+from tgi_cli.runtime.hub.locate import locate_model
+from tgi_cli.runtime.models.loader import load_model
+
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+located = locate_model("demo")
+before = memory("VmRSS")
+model = load_model(located.config, located.weights, "float16", choose(9, 3, 64))
+print(json.dumps({"weights": model.num_bytes, "peak": memory("VmHWM") - before}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_loading_peaks_below_1_3_times_the_weights():
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True
+    )
+
+    measured = json.loads(result.stdout.splitlines()[-1])
+    assert measured["weights"] > 500_000_000
+    assert measured["peak"] < 1.3 * measured["weights"]
