@@ -92,7 +92,7 @@ def test_words_are_cut_as_the_file_names_it(words, pieces):
 
 
 def test_a_bos_token_is_added_where_the_file_says_so():
-    metadata = byte_level("gpt-2", **{"tokenizer.ggml.add_bos_token": True})
+    metadata = byte_level("gpt-2", "1 2", **{"tokenizer.ggml.add_bos_token": True})
 
     assert tokens_of(metadata, "x", add_special_tokens=True) == ["<s>", "x"]
     assert tokens_of(metadata, "x") == ["x"]
@@ -117,7 +117,7 @@ def test_end_of_turn_is_an_end_too():
 @pytest.mark.parametrize(
     ("metadata", "error", "reason"),
     [
-        (byte_level("deepseek-r1"), UnsupportedModelError, "pre-tokenizer 'deepseek-r1'"),
+        (byte_level("deepseek-r1", "1 2"), UnsupportedModelError, "pre-tokenizer 'deepseek-r1'"),
         (sentencepiece(**{"tokenizer.ggml.model": "rwkv"}), UnsupportedModelError, "'rwkv'"),
         (sentencepiece(**{"tokenizer.ggml.scores": [1.0]}), CorruptModelError, "scores"),
         (sentencepiece(**{"tokenizer.ggml.token_type": [1]}), CorruptModelError, "token_type"),
