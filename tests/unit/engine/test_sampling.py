@@ -131,7 +131,7 @@ def test_frequency_penalty_counts_the_output_only_and_every_time():
 
 @pytest.mark.parametrize(
     "extreme",
-    [{"temperature": 1e-38, "do_sample": True}, {"repetition_penalty": 1e-38}, {"top_k": 10**9}],
+    [{"temperature": 1e-38, "do_sample": True}, {"repetition_penalty": 1e-38}],
 )
 def test_extreme_parameters_still_give_a_token(extreme):
     row = torch.randn(VOCAB_SIZE, generator=torch.Generator().manual_seed(3)) * 20

@@ -31,18 +31,6 @@ def test_a_long_prompt_gets_what_the_decodes_leave_of_the_budget():
     assert long.num_output_tokens == 1
 
 
-def test_decodes_all_go_when_there_are_more_of_them_than_the_budget():
-    stepped = SteppedScheduler(max_step_tokens=2, num_blocks=40)
-    for _ in range(5):
-        stepped.add(num_tokens=1, max_new_tokens=9)
-    for _ in range(3):
-        stepped.run_step()
-
-    plan = stepped.run_step()
-
-    assert len(plan.sequences) == 5
-
-
 def test_admission_waits_until_the_whole_reservation_fits():
     stepped = SteppedScheduler(num_blocks=6, block_size=2)
     first = stepped.add(num_tokens=4, max_new_tokens=4)

@@ -50,6 +50,6 @@ class StepPlan:
         return sum(chunk.num_tokens for chunk in self.chunks if not chunk.is_decode)
 
     def add(self, seq: Sequence, num_tokens: int, new_blocks: list[int]) -> None:
-        assert 0 < num_tokens <= max(1, self.budget), (num_tokens, self.budget)
+        assert 0 < num_tokens <= self.budget, (num_tokens, self.budget)
         self.chunks.append(Chunk(seq, seq.num_computed_tokens, num_tokens, new_blocks))
-        self.budget = max(0, self.budget - num_tokens)
+        self.budget -= num_tokens

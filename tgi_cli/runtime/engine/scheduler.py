@@ -25,7 +25,7 @@ from tgi_cli.runtime.engine.sequence import NO_ROW, Sequence
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    max_step_tokens: int  # prefill and decode together, one forward pass; decodes may exceed it
+    max_step_tokens: int  # prefill and decode together, one forward pass
     max_running: int  # sequences holding KV blocks at once
     reserved_new_tokens: int = 1024  # of output, promised at admission
 
@@ -86,12 +86,9 @@ class Scheduler:
     def _extend_running(self, plan: StepPlan) -> None:
         # A prompt must not take the budget of those who only want one token: decodes go first.
         pending = deque(sorted(self._running, key=lambda seq: not seq.is_decoding))
-        while pending:
+        while pending and plan.budget > 0:
             seq = pending.popleft()
-            # Decodes all go, also when there are more of them than the budget: none may starve.
-            num_tokens = 1 if seq.is_decoding else min(seq.num_uncomputed_tokens, plan.budget)
-            if num_tokens == 0:
-                return
+            num_tokens = min(seq.num_uncomputed_tokens, plan.budget)
             while not self._blocks.can_grow(seq, num_tokens):
                 victim = self._newest_unplanned(plan) or seq
                 self._preempt(victim, plan)
