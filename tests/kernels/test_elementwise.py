@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tgi_cli.kernels import gated_activation, kv_store, linear, rms_norm, rotary
+from tgi_cli.kernels import gated_activation, kv_store, linear, native, rms_norm, rotary
 from tgi_cli.kernels.gated_activation import reference as gated_reference
 from tgi_cli.kernels.linear import reference as linear_reference
 from tgi_cli.kernels.rms_norm import reference as norm_reference
 from tgi_cli.kernels.rotary import reference as rotary_reference
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with the native library, and as on a machine that couldn't build it."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "is_available", lambda: False)
+    elif not native.is_available():
+        pytest.skip("no compiler at install")
+
 
 SIZES = [(1, 7), (5, 64), (33, 577)]
 

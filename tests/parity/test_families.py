@@ -7,6 +7,7 @@ import torch
 
 from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.model import engine_config, prompt_logits
+from tgi_cli.kernels import native
 from tgi_cli.runtime.hub.locate import locate_model
 
 PROMPT = [(37 * i + 11) % 301 for i in range(150)]
@@ -63,6 +64,13 @@ def test_prefill_logits_equal_transformers_whole_and_in_chunks(case, tmp_path):
 
         error = (logits - expected).norm() / expected.norm()
         assert error < 1e-3, (chunk, float(error))
+
+
+@pytest.mark.parametrize("case", ["llama", "mistral_window", "qwen3"])
+def test_the_torch_fallback_gives_the_same_logits(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "is_available", lambda: False)
+
+    test_prefill_logits_equal_transformers_whole_and_in_chunks(case, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
