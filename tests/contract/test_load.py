@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 
-from tests.builders.router import Client, script_for, serving
+from tests.builders.router import Client, ids_of, script_for, serving
 
 SLOW = script_for("abc", step_s=0.002)
 FOREVER = {"inputs": "x", "parameters": {"max_new_tokens": 5000}}
@@ -137,6 +137,19 @@ async def test_an_engine_that_dies_answers_every_open_request():
     assert '"error_type":"generation"' in rest.rstrip().splitlines()[-1]
     assert (status, reply["error_type"]) == (424, "generation")
     assert health == 503
+
+
+async def test_health_recovers_by_itself_after_a_failed_step():
+    async with serving(script_for("ab", fail_prompts_of=len(ids_of("bad")))) as client:
+        failed, _, _ = await client.post("/generate", {"inputs": "bad"})
+        unhealthy, _, _ = await client.get("/health")
+
+        async def is_healthy() -> bool:
+            return (await client.get("/health"))[0] == 200
+
+        await until(is_healthy)
+
+    assert (failed, unhealthy) == (424, 503)
 
 
 async def test_every_known_series_is_there_before_the_first_request():

@@ -35,7 +35,7 @@ from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
 from tgi_cli.runtime.text.stop_strings import StopStringMatcher
 from tgi_cli.runtime.text.tokenizer import Tokenizer
-from tgi_cli.runtime.types import FinishReason
+from tgi_cli.runtime.types import FinishReason, SamplingParams
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,15 +92,33 @@ class Service:
         self.num_open = 0  # handlers at work, their replies not yet sent
         self.is_draining = False
         self._last_step_failed = False
+        self._probe: asyncio.Future[None] | None = None  # one at a time
         engine.add_step_listener(self._step_done)
 
     def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    @property
-    def is_healthy(self) -> bool:
-        """Whether a generation request would be answered now; from state, so it costs nothing."""
-        return not (self._engine.closed.is_set() or self.is_draining or self._last_step_failed)
+    def check_health(self) -> bool:
+        """Return, from state and so at once, whether a generation request would be answered now.
+
+        After a failed step only another step can tell, and a server that is taken out of service for
+        it gets no requests; so one token is generated in the background.
+        """
+        is_running = not self._engine.closed.is_set()
+        if is_running and self._last_step_failed and self._probe is None:
+            self._probe = asyncio.ensure_future(self._run_probe())
+        return is_running and not self.is_draining and not self._last_step_failed
+
+    async def _run_probe(self) -> None:
+        request = NewRequest(next(self._request_ids), [0], 1, SamplingParams())
+        try:
+            await self._engine.submit(request).next_outputs()
+        except GenerationError:
+            pass  # it stays unhealthy; the next check tries again
+        finally:
+            self._probe = None
 
     def enter(self) -> None:
         """Count a handler in; `leave` counts it out."""

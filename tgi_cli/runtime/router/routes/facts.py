@@ -16,7 +16,7 @@ from tgi_cli.runtime.router.schemas.generate import GenerateRequest
 
 async def health(request: web.Request) -> web.Response:
     """Answer at once, from state: a probe must not wait behind a long prompt."""
-    if not request.app[SERVICE].is_healthy:
+    if not request.app[SERVICE].check_health():
         raise UnhealthyError
     return web.Response()
 
