@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tests.builders.router import Client, ids_of, script_for, serving
+from tgi_cli.runtime.router import streaming
 
 SLOW = script_for("abc", step_s=0.002)
 FOREVER = {"inputs": "x", "parameters": {"max_new_tokens": 5000}}
@@ -93,6 +94,17 @@ async def test_a_client_that_goes_away_during_a_plain_reply_frees_its_permit_too
         request.cancel()
 
         await until(is_free)
+
+
+async def test_an_idle_stream_is_kept_alive_by_comments(monkeypatch):
+    monkeypatch.setattr(streaming, "KEEP_ALIVE_S", 0.02)
+    async with serving(script_for("abc", step_s=0.2)) as client:
+        body = {"inputs": "x", "parameters": {"max_new_tokens": 2}}
+        async with client.session.post(f"{client.url}/generate_stream", json=body) as response:
+            frames = (await response.text()).split("\n\n")
+
+    assert frames[0] == ":"
+    assert len([frame for frame in frames if frame.startswith("data: ")]) == 2
 
 
 async def test_draining_lets_streams_finish_and_refuses_connections():

@@ -54,6 +54,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._declare(max_input_tokens, max_total_tokens)
+        # The one that is observed for every token: found once.
+        self.inter_token_duration = self._histograms["tgi_request_inter_token_duration"][()]
 
     def _declare(self, max_input_tokens: int, max_total_tokens: int) -> None:
         for name in (

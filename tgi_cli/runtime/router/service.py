@@ -103,8 +103,8 @@ class Service:
     def check_health(self) -> bool:
         """Return, from state and so at once, whether a generation request would be answered now.
 
-        After a failed step only another step can tell, and a server that is taken out of service for
-        it gets no requests; so one token is generated in the background.
+        After a failed step only another step can tell, and a server that is taken out of service
+        for it gets no requests; so one token is generated in the background.
         """
         is_running = not self._engine.closed.is_set()
         if is_running and self._last_step_failed and self._probe is None:
@@ -306,7 +306,7 @@ class Generation:
         now_ns = time.monotonic_ns()
         if self._newest_ns:
             gap_s = (now_ns - self._newest_ns) / 1e9 / num_new_tokens
-            self._service.metrics.observe("tgi_request_inter_token_duration", gap_s)
+            self._service.metrics.inter_token_duration.observe(gap_s)
         else:
             ttft_s = (now_ns - self.timing.received_ns) / 1e9
             self._service.metrics.observe("tgi_request_time_to_first_token_duration", ttft_s)

@@ -54,12 +54,12 @@ async def send_events(
         }
     )
     await response.prepare(request)
-    keep_alive = asyncio.create_task(_keep_alive(response))
+    keep_alive = _KeepAlive(response)
     try:
         async with contextlib.aclosing(frames):
             async for frame in frames:
                 await response.write(frame)
-                response["wrote"] = True
+                keep_alive.wrote = True
     except RequestError as exc:
         await response.write(error_frame(exc))
     except ConnectionError:
@@ -68,16 +68,23 @@ async def send_events(
         _log.exception("unexpected error", extra={"path": request.path})
         await response.write(error_frame(IncompleteGenerationStream()))
     finally:
-        keep_alive.cancel()
+        keep_alive.task.cancel()
     await response.write_eof()
     return response
 
 
-async def _keep_alive(response: web.StreamResponse) -> None:
-    """Write a comment after each quiet interval; one task per stream, nothing per event."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            response["wrote"] = False
-            await asyncio.sleep(KEEP_ALIVE_S)
-            if not response["wrote"]:
-                await response.write(_KEEP_ALIVE)
+class _KeepAlive:
+    """Writes a comment after each quiet interval: one task per stream, one flag per event."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        self._response = response
+        self.wrote = False  # since the interval began
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self.wrote = False
+                await asyncio.sleep(KEEP_ALIVE_S)
+                if not self.wrote:
+                    await self._response.write(_KEEP_ALIVE)
