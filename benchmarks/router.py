@@ -1,6 +1,6 @@
 """The router alone, over the fake engine: streamed tokens/s on one core, and what it adds in time.
 
-The router's process is pinned to one core. First the engine steps as fast as it can, so that
+The router's process has one core to itself. First the engine steps as fast as it can, so that
 several tokens of a stream share a write; then at a pace at which each token is a write of its own,
 and the router's CPU seconds give its capacity. The fake engine sends the time at which it sent a
 token in place of the token's log-probability, so the client sees how long each was on its way.
@@ -39,7 +39,9 @@ def _measure(repetitions: int, num_tokens: int, step_s: float) -> None:
     total = _NUM_STREAMS * num_tokens
     clock_rates, core_rates = [], []
     delays: list[float] = []
+    cores = sorted(os.sched_getaffinity(0))
     with _router(step_s) as router:
+        os.sched_setaffinity(0, set(cores[1:] or cores))  # the first core is the router's alone
         _run_streams(router.url, 2)  # warm up
         for _ in range(repetitions):
             cpu_before, start = router.cpu_s(), time.perf_counter()
@@ -48,6 +50,7 @@ def _measure(repetitions: int, num_tokens: int, step_s: float) -> None:
             core_rates.append(total / (router.cpu_s() - cpu_before))
             delays += [max(stream) for stream in streams]
             each = sorted(delay for stream in streams for delay in stream)
+    os.sched_setaffinity(0, cores)
     delays.sort()
     print(
         f"{_NUM_STREAMS} streams, steps of {step_s * 1e3:.0f} ms: "
@@ -89,6 +92,15 @@ def _router(step_s: float) -> Iterator[_Router]:
         process.wait(30)
 
 
+def _delays(chunks: list[tuple[float, bytes]]) -> Iterator[float]:
+    """Yield how long each token was on its way; an event may be cut by the end of a chunk."""
+    rest = b""
+    for arrived_at, chunk in chunks:
+        whole, mark, rest = (rest + chunk).rpartition(b"\n\n")
+        for sent in _SENT.findall(whole + mark):
+            yield arrived_at + float(sent)
+
+
 def _run_streams(url: str, num_tokens: int) -> list[list[float]]:
     """Return, for each of the streams, the seconds that each token was on its way.
 
@@ -122,7 +134,7 @@ def _run_streams(url: str, num_tokens: int) -> list[list[float]]:
                 sockets.pop(fd).close()
     streams = []
     for chunks in arrived.values():
-        stream = [at + float(sent) for at, chunk in chunks for sent in _SENT.findall(chunk)]
+        stream = list(_delays(chunks))
         assert len(stream) == num_tokens, (len(stream), num_tokens)
         streams.append(stream)
     return streams

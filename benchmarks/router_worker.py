@@ -22,6 +22,8 @@ from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 
 async def serve(step_s: str) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, set(cores[1:] or cores))  # for the engine, which inherits it
     ours, theirs = socket.socketpair()
     fd = theirs.fileno()
     arguments = ["--channel-fd", str(fd), "--step-s", step_s, "--clock-logprobs"]
@@ -29,8 +31,7 @@ async def serve(step_s: str) -> None:
         sys.executable, "-m", "tgi_cli.runtime.ipc.fake_engine", *arguments, pass_fds=[fd]
     )
     theirs.close()
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[0]})  # after the engine has been started on all of them
+    os.sched_setaffinity(0, {cores[0]})
     text = locate_model("demo").text
     engine = await EngineClient.connect(ours)
     engine.start(b"{}")

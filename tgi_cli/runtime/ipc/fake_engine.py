@@ -40,7 +40,7 @@ class FakeScript:
     eos_after: int = 1 << 62
     fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
     die_at_step: int | None = None
-    clock_logprobs: bool = False  # each log-probability is minus the time.monotonic() of sending
+    clock_logprobs: bool = False  # each log-probability is minus the time.monotonic() of its step
 
 
 @dataclass(slots=True)
@@ -98,6 +98,7 @@ class FakeEngine:
             len(r.request.prompt_ids) for r in self._running.values() if r.is_new
         )
         batch = list(self._running.values())
+        logprobs = [-time.monotonic() if self._script.clock_logprobs else -0.5]
         started = [r.request.request_id for r in batch if r.is_new]
         outputs: list[SequenceOutput] = []
         failures: list[RequestFailed] = []
@@ -107,7 +108,7 @@ class FakeEngine:
                 failures.append(RequestFailed(request.request_id, "Server error: as scripted"))
                 del self._running[request.request_id]
             else:
-                outputs.append(self._next_output(running))
+                outputs.append(self._next_output(running, logprobs))
         self._report(outputs, failures, started, start_ns, num_prefill_tokens)
 
     def _report(
@@ -136,7 +137,7 @@ class FakeEngine:
         )
         self._channel.send(StepOutput(outputs, failures, started, start_ns, stats))
 
-    def _next_output(self, running: _Running) -> SequenceOutput:
+    def _next_output(self, running: _Running, logprobs: list[float]) -> SequenceOutput:
         request, script = running.request, self._script
         running.is_new = False
         choices = script.token_ids
@@ -149,8 +150,7 @@ class FakeEngine:
             reason = FinishReason.LENGTH
         if reason is not None:
             del self._running[request.request_id]
-        logprob = -time.monotonic() if script.clock_logprobs else -0.5
-        return SequenceOutput(request.request_id, [token_id], [logprob], reason)
+        return SequenceOutput(request.request_id, [token_id], logprobs, reason)
 
 
 def main() -> int:
