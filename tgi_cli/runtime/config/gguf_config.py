@@ -1,16 +1,16 @@
 """The metadata of a GGUF file as a model configuration, in the manners of `hf_config.py`.
 
-Mistral models come as `llama`. Llama 3's rotary scaling comes as a tensor of factors,
-`rope_freqs.weight`, from which its parameters can't be told; such files are refused rather than
-served a little wrong.
+Mistral models come as `llama`. Llama 3's rotary scaling comes as a tensor, `rope_freqs.weight`,
+with one divisor per frequency.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tgi_cli.errors import UnsupportedModelError
+from tgi_cli.errors import CorruptModelError, UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.hf_config import (
     MAX_HEAD_DIM,
@@ -26,9 +26,14 @@ _FAMILIES: dict[str, Family] = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qw
 
 
 def parse_gguf_metadata(
-    metadata: Mapping[str, Any], tensor_names: frozenset[str], source: str
+    metadata: Mapping[str, Any],
+    tensor_names: frozenset[str],
+    source: str,
+    rope_divisors: tuple[float, ...] = (),
 ) -> ModelConfig:
     """Return the model that a file's metadata and the names of its tensors describe.
+
+    `rope_divisors` is the content of `rope_freqs.weight`, if the file has it.
 
     Raises:
         UnsupportedModelError: another architecture or rotary scaling.
@@ -41,11 +46,6 @@ def parse_gguf_metadata(
         raise UnsupportedModelError(
             f"{source}: architecture {architecture[:40]!r} isn't supported; "
             f"this build runs GGUF files of {', '.join(_FAMILIES)}."
-        )
-    if "rope_freqs.weight" in tensor_names:
-        raise UnsupportedModelError(
-            f"{source}: rotary factors in a tensor (Llama 3 scaling) aren't read from GGUF yet.",
-            hint="Serve the model's safetensors repository; its config.json has the scaling.",
         )
 
     def key(name: str) -> str:
@@ -83,7 +83,11 @@ def parse_gguf_metadata(
         head_dim=head_dim,
         rms_norm_eps=fields.number(key("attention.layer_norm_rms_epsilon"), low=0.0, high=1.0),
         rope_theta=fields.number(key("rope.freq_base"), low=1.0, high=1e12, default=10000.0),
-        rope_scaling=_rope_scaling(fields, key, source),
+        rope_scaling=(
+            _divided_rope(rope_divisors, head_dim, source)
+            if rope_divisors
+            else _rope_scaling(fields, key, source)
+        ),
         max_position_embeddings=fields.size(key("context_length"), limit=MAX_TOKENS),
         tie_word_embeddings="output.weight" not in tensor_names,
         attention_bias="blk.0.attn_q.bias" in tensor_names,
@@ -92,6 +96,15 @@ def parse_gguf_metadata(
         qk_norm=family == "qwen3",
         checkpoint_dtype="float16",
     )
+
+
+def _divided_rope(divisors: tuple[float, ...], head_dim: int, source: str) -> RopeScaling:
+    are_sound = all(math.isfinite(divisor) and divisor > 0 for divisor in divisors)
+    if len(divisors) != head_dim // 2 or not are_sound:
+        raise CorruptModelError(
+            f"{source}: tensor 'rope_freqs.weight' must hold {head_dim // 2} positive numbers."
+        )
+    return RopeScaling(kind="divisors", divisors=divisors)
 
 
 def _rope_scaling(fields: Fields, key: Callable[[str], str], source: str) -> RopeScaling | None:

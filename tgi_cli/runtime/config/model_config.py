@@ -18,8 +18,9 @@ Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 class RopeScaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How rotary frequencies are stretched beyond the trained length."""
 
-    kind: Literal["linear", "dynamic", "llama3", "yarn"]
-    factor: float
+    kind: Literal["linear", "dynamic", "llama3", "yarn", "divisors"]
+    factor: float = 1.0
+    divisors: tuple[float, ...] = ()  # "divisors": one per frequency, as GGUF files state them
     original_max_position_embeddings: int | None = None  # tokens
     low_freq_factor: float = 1.0  # llama3
     high_freq_factor: float = 4.0  # llama3

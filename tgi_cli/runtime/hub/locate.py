@@ -7,6 +7,7 @@ hub. Only files that serving needs are fetched. Nothing from them runs (DESIGN d
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tgi_cli.runtime.hub.json_files import read_json
 from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 
+_ROPE_DIVISORS = "rope_freqs.weight"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -85,11 +87,23 @@ def locate_model(
 
 def _locate_gguf(model_id: str, path: Path) -> LocatedModel:
     file = GgufFile(path)
-    config = parse_gguf_metadata(file.metadata, frozenset(file.tensors), path.name)
+    config = parse_gguf_metadata(
+        file.metadata, frozenset(file.tensors), path.name, _rope_divisors(file)
+    )
     text = gguf_text_assets(file.metadata, path.name)
     weights = _checked_weights(config, "gguf", [path])
     eos = gguf_eos_token_ids(file.metadata)
     return LocatedModel(model_id, None, None, config, weights, eos, text)
+
+
+def _rope_divisors(file: GgufFile) -> tuple[float, ...]:
+    """Return the numbers of the one tensor that is configuration rather than weight."""
+    info = file.tensors.get(_ROPE_DIVISORS)
+    if info is None:
+        return ()
+    if info.dtype != "F32":
+        raise CorruptModelError(f"{file.path.name}: tensor {_ROPE_DIVISORS!r} must be F32.")
+    return struct.unpack(f"<{info.num_elements}f", file.read(_ROPE_DIVISORS))
 
 
 def _locate_folder(

@@ -38,6 +38,8 @@ def _frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tu
     frequencies = 1.0 / (theta**exponents)
     if scaling is None or scaling.kind == "dynamic":
         return frequencies, 1.0
+    if scaling.kind == "divisors":
+        return frequencies / torch.tensor(scaling.divisors), 1.0
     if scaling.kind == "linear":
         return frequencies / scaling.factor, 1.0
     if scaling.kind == "llama3":
