@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.builders.router import END_ID, ids_of, script_for, serving
+from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 
 async def test_a_reply_holds_text_and_on_request_details():
@@ -188,6 +189,30 @@ async def test_prompts_that_are_empty_or_too_long_are_refused(inputs, text):
     error = {"error": f"Input validation error: {text}", "error_type": "validation"}
     assert (status, reply) == (422, error)
     assert events == [error]
+
+
+async def test_a_prompt_far_over_the_limit_is_refused_without_counting_all_of_it(monkeypatch):
+    lengths: list[int] = []
+    encode = Tokenizer.encode
+
+    def note_and_encode(self: Tokenizer, text: str, *, add_special_tokens: bool) -> list[int]:
+        lengths.append(len(text))
+        return encode(self, text, add_special_tokens=add_special_tokens)
+
+    monkeypatch.setattr(Tokenizer, "encode", note_and_encode)
+    async with serving(limits={"max_total_tokens": 200}) as client:
+        body = {"inputs": "ab" * 500_000, "parameters": {"max_new_tokens": 7}}
+        status, _, reply = await client.post("/generate", body)
+        body["parameters"]["truncate"] = 50
+        truncated, _, _ = await client.post("/generate", body)
+
+    assert (status, reply["error"]) == (
+        422,
+        "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 200. "
+        "Given: more than 1600 `inputs` tokens and 7 `max_new_tokens`",
+    )
+    assert truncated == 200
+    assert lengths == [1600, 1_000_000]
 
 
 async def test_a_stream_refuses_best_of_and_prompt_details():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import socket
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -94,6 +96,43 @@ async def test_a_client_that_goes_away_during_a_plain_reply_frees_its_permit_too
         request.cancel()
 
         await until(is_free)
+
+
+async def test_a_client_that_reads_nothing_for_long_gets_everything_in_the_end(monkeypatch):
+    held_up = asyncio.Event()
+    write = streaming.EventStream.write
+
+    async def note_and_write(stream: streaming.EventStream, frame: bytes) -> None:
+        held_up.set()  # a stream whose client keeps up is only sent to
+        await write(stream, frame)
+
+    monkeypatch.setattr(streaming.EventStream, "write", note_and_write)
+    num_tokens = 60_000
+    limits = {"max_total_tokens": num_tokens + 10}
+    async with serving(script_for("a"), limits=limits) as client:
+        reader, writer = await _open_with_a_small_window(client)
+        body = json.dumps({"inputs": "x", "parameters": {"max_new_tokens": num_tokens}})
+        head = "POST /generate_stream HTTP/1.0\r\ncontent-type: application/json\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        async with asyncio.timeout(30):
+            await held_up.wait()
+        _, _, other = await client.post("/generate", {"inputs": "x"})
+        raw = await reader.read()
+        writer.close()
+
+    assert other["generated_text"]
+    events = [frame for frame in raw.split(b"\n\n") if b"data: " in frame]
+    assert len(events) == num_tokens
+    assert f'"generated_text":"{"a" * num_tokens}"'.encode() in events[-1]
+
+
+async def _open_with_a_small_window(
+    client: Client,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+    return await asyncio.open_connection(sock=sock, limit=1024)
 
 
 async def test_an_idle_stream_is_kept_alive_by_comments(monkeypatch):

@@ -2,7 +2,7 @@
 
 The router is the source of truth for a request: its record keeps the prompt's ids and every token
 received, which is all that another engine would need to go on with it (DESIGN section 2). One
-wake-up per step and request, however many tokens came. Writes never block: what the socket
+wake-up per read and request, however many tokens came. Writes never block: what the socket
 doesn't take is buffered.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import socket
 
 StepListener = Callable[[StepOutput], None]
+TakeOutputs = Callable[[list[SequenceOutput]], bool]
 
 
 class OpenRequest:
@@ -38,6 +39,7 @@ class OpenRequest:
     __slots__ = (
         "_error",
         "_pending",
+        "_take",
         "_waiter",
         "finish_reason",
         "output_ids",
@@ -53,6 +55,7 @@ class OpenRequest:
         self._pending: list[SequenceOutput] = []
         self._error: GenerationError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: TakeOutputs | None = None
 
     async def next_outputs(self) -> list[SequenceOutput]:
         """Return what has come since the last call, waiting for at least one output.
@@ -61,30 +64,66 @@ class OpenRequest:
             GenerationError: the engine dropped the request, or died.
         """
         if not self._pending and self._error is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._wait()
         if self._pending:
-            pending, self._pending = self._pending, []
-            return pending
+            return self._take_pending()
         assert self._error is not None
         raise self._error
 
+    async def push_to(self, take: TakeOutputs) -> None:
+        """Call `take` with outputs as they come, until it returns false.
+
+        It is called where the engine's message is read, with no task in between: at 100 streams
+        the switches to 100 tasks were most of the last one's delay. So it must be short.
+
+        Raises:
+            GenerationError: as `next_outputs`.
+            Exception: what `take` raised.
+        """
+        if self._pending and not take(self._take_pending()):
+            return
+        self._take = take
+        try:
+            if self._error is None:
+                await self._wait()
+        finally:
+            self._take = None
+        if self._error is not None:
+            raise self._error
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _take_pending(self) -> list[SequenceOutput]:
+        pending, self._pending = self._pending, []
+        return pending
+
     def deliver(self, output: SequenceOutput) -> None:
+        """Add an output; `wake` says that there is one."""
         self.output_ids += output.token_ids
         self.finish_reason = output.finish_reason
         self._pending.append(output)
-        self._wake()
 
     def fail(self, message: str) -> None:
         self._error = GenerationError(message)
-        self._wake()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def wake(self) -> None:
+        """Hand on what has come."""
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._take is not None and self._pending:
+            try:
+                wants_more = self._take(self._take_pending())
+            except Exception as exc:
+                self._waiter.set_exception(exc)
+                return
+            if wants_more and self._error is None:
+                return
+        self._waiter.set_result(None)
 
 
 class EngineClient(asyncio.Protocol):
@@ -152,16 +191,19 @@ class EngineClient(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
+        touched: dict[int, OpenRequest] = {}
         for frame in self._splitter.feed(data):
             message = decode_from_engine(frame)
             if isinstance(message, StepOutput):
-                self._dispatch(message)
+                self._dispatch(message, touched)
             elif isinstance(message, EngineReady):
                 self.num_blocks = message.num_blocks
                 self._ready.set_result(message)
             elif isinstance(message, EngineFailed):
                 error = START_ERRORS[message.kind](message.message, hint=message.hint)
                 self._ready.set_exception(error)
+        for record in touched.values():
+            record.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set()
@@ -170,9 +212,11 @@ class EngineClient(asyncio.Protocol):
             self._ready.exception()  # it may be that nobody waits for it any more
         for record in self.open_requests.values():
             record.fail("Server error: the engine ended")
+            record.wake()
         self.open_requests.clear()
 
-    def _dispatch(self, step: StepOutput) -> None:
+    def _dispatch(self, step: StepOutput, touched: dict[int, OpenRequest]) -> None:
+        """Give a step's outputs to their requests and put these into `touched`."""
         records = self.open_requests
         for request_id in step.started:
             if (record := records.get(request_id)) is not None:
@@ -182,11 +226,13 @@ class EngineClient(asyncio.Protocol):
             if record is None:
                 continue  # aborted meanwhile
             record.deliver(output)
+            touched[output.request_id] = record
             if output.finish_reason is not None:
                 del records[output.request_id]
         for failure in step.failures:
             record = records.pop(failure.request_id, None)
             if record is not None:
                 record.fail(failure.message)
+                touched[failure.request_id] = record
         for listener in self._listeners:
             listener(step)

@@ -30,6 +30,7 @@ from tgi_cli.runtime.router import validation
 from tgi_cli.runtime.router.metrics import Metrics
 from tgi_cli.runtime.router.permits import Permits
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.streaming import EventStream
 from tgi_cli.runtime.router.timing import Timing
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
@@ -197,6 +198,9 @@ class Service:
     ) -> Generation:
         limits = self.config.limits
         checked = validation.check_parameters(parameters, prompt.text, limits)
+        for head in validation.heads_to_count(prompt.text, checked, limits):
+            head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))
+            validation.check_head(len(head_ids), checked, limits)
         prompt_ids = await self.tokenize(prompt)
         prompt_ids, max_new_tokens = validation.fit_lengths(prompt_ids, checked, limits)
         if not prompt_ids:
@@ -261,30 +265,45 @@ class Generation:
 
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
         """Yield tokens as they come, all of a step at once; the last has a finish reason."""
-        is_finished = False
-        while not is_finished:
-            tokens: list[GeneratedToken] = []
-            for output in await self._record.next_outputs():
-                is_finished = self._take(output, tokens)
-                if is_finished:
-                    break
-            self._observe_gap(len(tokens))
-            yield tokens
+        while self.finish_reason is None:
+            yield self._take(await self._record.next_outputs())
+
+    async def stream_to(
+        self, stream: EventStream, encode: Callable[[list[GeneratedToken]], bytes]
+    ) -> None:
+        """Send the tokens as they come, as the events that `encode` makes of them.
+
+        To a client that reads fast enough they go as soon as the engine's message is read. For one
+        that doesn't, they wait as ids, and no request has more of them than its limit.
+        """
+
+        def send(outputs: list[SequenceOutput]) -> bool:
+            stream.send(encode(self._take(outputs)))
+            return self.finish_reason is None and not stream.is_behind
+
+        while self.finish_reason is None:
+            if stream.is_behind:
+                await stream.write(encode(self._take(await self._record.next_outputs())))
+            else:
+                await self._record.push_to(send)
 
     async def run(self) -> list[GeneratedToken]:
         """Return all tokens when the last has come."""
         return [token async for tokens in self.tokens() for token in tokens]
 
-    def _take(self, output: SequenceOutput, tokens: list[GeneratedToken]) -> bool:
-        """Append the tokens of `output` to `tokens`; return whether one of them is the last."""
-        last = len(output.token_ids) - 1
-        for index, token_id in enumerate(output.token_ids):
-            reason = output.finish_reason if index == last else None
-            logprob = output.logprobs[index] if output.logprobs else 0.0
-            tokens.append(self._make_token(token_id, logprob, reason))
-            if tokens[-1].finish_reason is not None:
-                return True
-        return False
+    def _take(self, outputs: list[SequenceOutput]) -> list[GeneratedToken]:
+        """Return the tokens of `outputs`, up to one that ends the sequence."""
+        tokens: list[GeneratedToken] = []
+        for output in outputs:
+            last = len(output.token_ids) - 1
+            for index, token_id in enumerate(output.token_ids):
+                if self.finish_reason is not None:
+                    break
+                reason = output.finish_reason if index == last else None
+                logprob = output.logprobs[index] if output.logprobs else 0.0
+                tokens.append(self._make_token(token_id, logprob, reason))
+        self._observe_gap(len(tokens))
+        return tokens
 
     def _make_token(
         self, token_id: int, logprob: float, reason: FinishReason | None

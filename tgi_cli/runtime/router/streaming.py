@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
@@ -23,8 +23,6 @@ _KEEP_ALIVE = b":\n\n"
 _log = logging.getLogger(__name__)
 _encode_into = msgspec.json.Encoder().encode_into
 
-Frames = AsyncGenerator[bytes, None]
-
 
 def event(value: object) -> bytes:
     """Return one event with `value` as JSON."""
@@ -36,15 +34,11 @@ def event(value: object) -> bytes:
 
 async def send_events(
     request: web.Request,
-    frames: Frames,
     headers: dict[str, str],
+    produce: Callable[[EventStream], Awaitable[None]],
     error_frame: Callable[[RequestError], bytes],
 ) -> web.StreamResponse:
-    """Send frames as they come, each in one write; `error_frame` says how an error ends the stream.
-
-    A client that reads slowly holds up only its own frames: tokens wait as ids in the engine's
-    client, and no request has more of them than its limit.
-    """
+    """Send what `produce` writes; `error_frame` says how an error ends the stream."""
     response = web.StreamResponse(
         headers={
             "content-type": "text/event-stream",
@@ -54,12 +48,10 @@ async def send_events(
         }
     )
     await response.prepare(request)
-    keep_alive = _KeepAlive(response)
+    stream = EventStream(request, response)
+    keep_alive = asyncio.create_task(stream.keep_alive())
     try:
-        async with contextlib.aclosing(frames):
-            async for frame in frames:
-                await response.write(frame)
-                keep_alive.wrote = True
+        await produce(stream)
     except RequestError as exc:
         await response.write(error_frame(exc))
     except ConnectionError:
@@ -68,23 +60,47 @@ async def send_events(
         _log.exception("unexpected error", extra={"path": request.path})
         await response.write(error_frame(IncompleteGenerationStream()))
     finally:
-        keep_alive.task.cancel()
+        keep_alive.cancel()
     await response.write_eof()
     return response
 
 
-class _KeepAlive:
-    """Writes a comment after each quiet interval: one task per stream, one flag per event."""
+class EventStream:
+    """The open reply of a stream. `send` is for who can't wait, `write` for who can."""
 
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._protocol = request.protocol
         self._response = response
-        self.wrote = False  # since the interval began
-        self.task = asyncio.create_task(self._run())
+        self._is_chunked = response.headers.get("transfer-encoding") == "chunked"
+        self._wrote = False  # since the keep-alive interval began
 
-    async def _run(self) -> None:
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client reads more slowly than is sent, so that what is sent piles up."""
+        return self._protocol.writing_paused
+
+    def send(self, frame: bytes) -> None:
+        """Hand `frame` to the socket in one piece, without the response's own queue.
+
+        Raises:
+            ConnectionError: the client is gone.
+        """
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        transport.write(b"%x\r\n%b\r\n" % (len(frame), frame) if self._is_chunked else frame)
+        self._wrote = True
+
+    async def write(self, frame: bytes) -> None:
+        """Send `frame`, and wait while the client is far behind. Raises `ConnectionError`."""
+        await self._response.write(frame)
+        self._wrote = True
+
+    async def keep_alive(self) -> None:
+        """Write a comment after each quiet interval: one task per stream, one flag per event."""
         with contextlib.suppress(ConnectionError):
             while True:
-                self.wrote = False
+                self._wrote = False
                 await asyncio.sleep(KEEP_ALIVE_S)
-                if not self.wrote:
+                if not self._wrote:
                     await self._response.write(_KEEP_ALIVE)

@@ -2,14 +2,15 @@
 its text.
 
 `check_stream_only` comes before the permit, `check_parameters` after it and before tokenizing,
-`fit_lengths` after. What this build doesn't do is refused by name, never ignored.
+`check_head` after a part of that, `fit_lengths` after all of it. What this build doesn't do is
+refused by name, never ignored.
 """
 
 from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -163,12 +164,39 @@ def fit_lengths(
     asked = max(1, room) if checked.max_new_tokens is None else checked.max_new_tokens
     new = min(asked, _CHECKED_NEW_TOKENS)
     if num_input + new > limits.max_total_tokens:
-        raise ValidationError(
-            f"`inputs` tokens + `max_new_tokens` must be <= {limits.max_total_tokens}. "
-            f"Given: {num_input} `inputs` tokens and {new} `max_new_tokens`"
-        )
+        raise _too_long(str(num_input), new, limits)
     if num_input > limits.max_input_tokens:
         raise ValidationError(
             f"`inputs` must have less than {limits.max_input_tokens} tokens. Given: {num_input}"
         )
     return ids, min(asked, room)
+
+
+def heads_to_count(text: str, checked: CheckedParameters, limits: RequestLimits) -> Iterator[str]:
+    """Yield beginnings of a text that may be far too long; `check_head` takes their lengths.
+
+    To count the tokens of megabytes only to refuse them would take a second. None where all of
+    them must be counted anyway.
+    """
+    if checked.truncate is None:
+        for characters_per_token in (8, 64):
+            length = characters_per_token * limits.max_total_tokens
+            if len(text) > 2 * length:
+                yield text[:length]
+
+
+def check_head(num_tokens: int, checked: CheckedParameters, limits: RequestLimits) -> None:
+    """Refuse a text of which a beginning has `num_tokens`, if those are too many already.
+
+    The margin is for the beginning's last word, which the text would have split otherwise.
+    """
+    if num_tokens > limits.max_total_tokens + limits.max_total_tokens // 4 + 16:
+        new = min(checked.max_new_tokens or 1, _CHECKED_NEW_TOKENS)
+        raise _too_long(f"more than {num_tokens}", new, limits)
+
+
+def _too_long(num_input: str, num_new: int, limits: RequestLimits) -> ValidationError:
+    return ValidationError(
+        f"`inputs` tokens + `max_new_tokens` must be <= {limits.max_total_tokens}. "
+        f"Given: {num_input} `inputs` tokens and {num_new} `max_new_tokens`"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +27,7 @@ from tgi_cli.runtime.router.schemas.chat import (
 from tgi_cli.runtime.router.schemas.common import Usage, finite
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import GeneratedToken, Prompt, Service
-from tgi_cli.runtime.router.streaming import DONE, Frames, event, send_events
+from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.router.validation import unsupported
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     text = await _render(service, body, messages)
     if body.stream:
         headers = stream_headers(service.config.compute_type, len(text))
-        frames = _frames(service, body, text, parameters)
-        return await send_events(request, frames, headers, _error_frames)
+        produce = partial(_send, service, body, text, parameters)
+        return await send_events(request, headers, produce, _error_frames)
     prompt = Prompt(text, add_special_tokens=False)
     async with await service.start(prompt, parameters) as generation:
         tokens = await generation.run()
@@ -130,9 +131,13 @@ def _logprobs(tokens: list[GeneratedToken]) -> Logprobs:
     return Logprobs([TokenLogprob(token.text, finite(token.logprob)) for token in tokens])
 
 
-async def _frames(
-    service: Service, body: ChatRequest, text: str, parameters: GenerateParameters
-) -> Frames:
+async def _send(
+    service: Service,
+    body: ChatRequest,
+    text: str,
+    parameters: GenerateParameters,
+    stream: EventStream,
+) -> None:
     chat_id, model = openai.new_id("chatcmpl"), _shown_model(service, body)
     include_usage = body.stream_options is not None and body.stream_options.include_usage
 
@@ -149,13 +154,15 @@ async def _frames(
             )
         )
 
+    def encode(tokens: list[GeneratedToken]) -> bytes:
+        return b"".join([chunk([_choice(token, body)]) for token in tokens])
+
     prompt = Prompt(text, add_special_tokens=False, is_stream=True)
     async with await service.start(prompt, parameters) as generation:
-        async for tokens in generation.tokens():
-            yield b"".join([chunk([_choice(token, body)]) for token in tokens])
+        await generation.stream_to(stream, encode)
     if include_usage:
-        yield chunk([], openai.usage_of([generation]))
-    yield DONE
+        await stream.write(chunk([], openai.usage_of([generation])))
+    await stream.write(DONE)
 
 
 def _error_frames(error: RequestError) -> bytes:

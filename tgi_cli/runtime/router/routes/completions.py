@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +23,7 @@ from tgi_cli.runtime.router.schemas.completions import (
 )
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
-from tgi_cli.runtime.router.streaming import DONE, Frames, event, send_events
+from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.router.validation import unsupported
 from tgi_cli.runtime.types import FinishReason
 
@@ -49,8 +51,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
     num_characters = sum(map(len, prompts))
     if body.stream:
         headers = stream_headers(service.config.compute_type, num_characters)
-        frames = _frames(service, prompts, parameters)
-        return await send_events(request, frames, headers, _error_frames)
+        produce = partial(_send, service, prompts, parameters)
+        return await send_events(request, headers, produce, _error_frames)
     generations = await run_together([_run(service, prompt, parameters) for prompt in prompts])
     reply = _completion(service)
     reply.choices = [
@@ -100,31 +102,55 @@ def _error_frames(error: RequestError) -> bytes:
     return openai.error_event(error) + DONE
 
 
-async def _frames(service: Service, prompts: list[str], parameters: GenerateParameters) -> Frames:
-    """Yield the prompts' chunks round robin, one event each in turn, then the end mark."""
+async def _send(
+    service: Service, prompts: list[str], parameters: GenerateParameters, stream: EventStream
+) -> None:
+    """Send the prompts' chunks, one event each in turn, then the end mark."""
     completion_id = openai.new_id("cmpl")
     async with AsyncExitStack() as stack:
-        chunks = []
-        for index, text in enumerate(prompts):
+        generations = []
+        for text in prompts:
             generation = await service.start(Prompt(text, is_stream=True), parameters)
-            await stack.enter_async_context(generation)
-            chunks.append(_chunks(service, index, generation, completion_id))
-        while chunks:
-            for each in list(chunks):
-                frame = await anext(each, None)
-                if frame is None:
-                    chunks.remove(each)
-                else:
-                    yield frame
-    yield DONE
+            generations.append(await stack.enter_async_context(generation))
+        encoders = [
+            partial(_encode, service, index, generation, completion_id)
+            for index, generation in enumerate(generations)
+        ]
+        if len(generations) == 1:
+            await generations[0].stream_to(stream, lambda tokens: b"".join(encoders[0](tokens)))
+        else:
+            await _send_in_turn(stream, list(zip(generations, encoders, strict=True)))
+    await stream.write(DONE)
 
 
-async def _chunks(
-    service: Service, index: int, generation: Generation, completion_id: str
-) -> Frames:
+Encoder = Callable[[list[GeneratedToken]], list[bytes]]
+
+
+def _encode(
+    service: Service,
+    index: int,
+    generation: Generation,
+    completion_id: str,
+    tokens: list[GeneratedToken],
+) -> list[bytes]:
+    return [event(_chunk(service, index, token, generation, completion_id)) for token in tokens]
+
+
+async def _send_in_turn(stream: EventStream, runs: list[tuple[Generation, Encoder]]) -> None:
+    events = [_events(generation, encode) for generation, encode in runs]
+    while events:
+        for each in list(events):
+            frame = await anext(each, None)
+            if frame is None:
+                events.remove(each)
+            else:
+                await stream.write(frame)
+
+
+async def _events(generation: Generation, encode: Encoder) -> AsyncIterator[bytes]:
     async for tokens in generation.tokens():
-        for token in tokens:
-            yield event(_chunk(service, index, token, generation, completion_id))
+        for frame in encode(tokens):
+            yield frame
 
 
 def _chunk(

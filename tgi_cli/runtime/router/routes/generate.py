@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tgi_cli.errors import RequestError
@@ -23,7 +24,7 @@ from tgi_cli.runtime.router.schemas.generate import (
     Token,
 )
 from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
-from tgi_cli.runtime.router.streaming import Frames, event, send_events
+from tgi_cli.runtime.router.streaming import EventStream, event, send_events
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -131,34 +132,38 @@ async def _stream(
 ) -> web.StreamResponse:
     service = request.app[SERVICE]
     headers = stream_headers(service.config.compute_type, len(body.inputs))
-    frames = _frames(service, body, full_text_default)
-    return await send_events(request, frames, headers, _error_frame)
+    produce = partial(_send, service, body, full_text_default)
+    return await send_events(request, headers, produce, _error_frame)
 
 
 def _error_frame(error: RequestError) -> bytes:
     return event(error_body(error))
 
 
-async def _frames(service: Service, body: GenerateRequest, full_text_default: bool) -> Frames:
+async def _send(
+    service: Service, body: GenerateRequest, full_text_default: bool, stream: EventStream
+) -> None:
     parameters = body.effective_parameters()
     prefix = body.inputs if _wants_full_text(parameters, full_text_default) else ""
+
+    def encode(tokens: list[GeneratedToken]) -> bytes:
+        first = generation.num_tokens - len(tokens) + 1
+        return b"".join([event(message(first + i, token)) for i, token in enumerate(tokens)])
+
+    def message(index: int, token: GeneratedToken) -> StreamEvent:
+        wire = Token(token.id, token.text, finite(token.logprob), token.is_special)
+        streamed = StreamEvent(index, wire)
+        if token.finish_reason is not None:
+            streamed.generated_text = prefix + generation.text
+            if parameters.details:
+                streamed.details = StreamDetails(
+                    token.finish_reason.value,
+                    generation.num_tokens,
+                    generation.seed,
+                    generation.input_length,
+                )
+        return streamed
+
     prompt = Prompt(body.inputs, is_stream=True)
-    index = 0
     async with await service.start(prompt, parameters) as generation:
-        async for tokens in generation.tokens():
-            frames = []
-            for token in tokens:
-                index += 1
-                wire = Token(token.id, token.text, finite(token.logprob), token.is_special)
-                message = StreamEvent(index, wire)
-                if token.finish_reason is not None:
-                    message.generated_text = prefix + generation.text
-                    if parameters.details:
-                        message.details = StreamDetails(
-                            token.finish_reason.value,
-                            generation.num_tokens,
-                            generation.seed,
-                            generation.input_length,
-                        )
-                frames.append(event(message))
-            yield b"".join(frames)
+        await generation.stream_to(stream, encode)
