@@ -2,78 +2,94 @@
 
     y = x @ weight.T + bias
 
-x: [T, K] fp32; weight: [N, K], any float type, widened to fp32 when packed; bias: [N] fp32; y:
-[T, N]. Memory bound up to about 16 rows (it reads 4 * N * K bytes), compute bound above about 64.
+x: [T, K] fp32; weight: [N, K] fp32, fp16, bf16, or integer codes on a grid (`Codes`); bias: [N];
+y: [T, N] fp32. Weights stay in their type in memory and are widened, exactly, in registers; sums
+are fp32. Memory bound up to about 16 rows (it reads each weight once), compute bound above.
 
-A row's bits must not depend on how many rows there are. oneDNN doesn't promise that, but adds
-over K in one order for every count of rows from two up (measured, and `rows_are_independent`
-looks); for one row it takes another kernel, so a row that is alone is given a companion.
+Every output element is one chain of fused multiply-adds from the first k to the last, whatever
+the number of rows, threads or vector lanes, so a row's bits don't depend on its company. Native
+(`cpu.c`, `tile.h`); where the library wasn't built, torch multiplies widened weights and promises
+no such thing.
 
-oneDNN's blocked weight layout runs 1.2 to 3 times as fast as torch's `linear` at 2 to 32 rows
-(docs/performance.md). Where torch was built without oneDNN the plain product serves.
+References: Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), for
+the blocking; Van Zee and van de Geijn, BLIS (2015), for panels.
 """
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels import native
+
 from . import reference
+from .packing import Codes, NativeWeight
+from .packing import pack as _pack_native
 
-# The layout is chosen for this many rows and kept for all: a second copy would double the memory.
-_LAYOUT_ROWS = 32
+__all__ = ["Codes", "PackedLinear", "implementation", "linear", "pack"]
 
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
+Epilogue = Literal["store", "add", "gate"]
+_EPILOGUES: dict[Epilogue, int] = {"store": 0, "add": 1, "gate": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
     """A weight in the layout of the implementation that will multiply it."""
 
-    weight: Tensor
-    bias: Tensor | None
-    is_onednn: bool
+    weight: NativeWeight | Tensor
+    bias: Tensor | None  # of a plain tensor
     num_out_features: int
     num_bytes: int
+    is_gated: bool
 
 
-def pack(weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
-    """Copy `weight` [N, K] into the fastest layout at hand; the caller drops the original."""
-    weight = weight.float().contiguous()
-    num_out, num_bytes = weight.shape[0], weight.numel() * 4
-    is_onednn = _has_onednn()
-    if is_onednn:
-        weight = torch.ops.mkldnn._reorder_linear_weight(weight, _LAYOUT_ROWS)
+def pack(
+    weight: Tensor | Codes, bias: Tensor | None = None, *, gated: bool = False
+) -> PackedLinear:
+    """Copy `weight` [N, K] into the fastest layout at hand; the caller drops the original.
+
+    With `gated` the first N / 2 rows are gates and the product is silu(gate) * up, N / 2 wide.
+    """
+    num_out = weight.codes.shape[0] if isinstance(weight, Codes) else weight.shape[0]
+    if native.is_available():
+        packed = _pack_native(weight, bias, gated=gated)
+        return PackedLinear(packed, None, num_out, packed.num_bytes, gated)
+    plain = weight.dequantize() if isinstance(weight, Codes) else weight.float().contiguous()
     bias = None if bias is None else bias.float().contiguous()
-    return PackedLinear(weight, bias, is_onednn, num_out, num_bytes)
+    return PackedLinear(plain, bias, num_out, plain.numel() * 4, gated)
 
 
 def linear(x: Tensor, packed: PackedLinear) -> Tensor:
-    """Return `x` [T, K] times the packed weight: [T, N]."""
-    if packed.is_onednn:
-        if x.shape[0] == 1:
-            return _onednn(x.expand(2, -1), packed)[:1]
-        return _onednn(x, packed)
-    return reference.linear(x, packed.weight, packed.bias)
+    """Return `x` [T, K] times the packed weight: [T, N], or [T, N / 2] if it is gated."""
+    if isinstance(packed.weight, Tensor):
+        return reference.linear(x, packed.weight, packed.bias, gated=packed.is_gated)
+    num_out = packed.num_out_features // 2 if packed.is_gated else packed.num_out_features
+    y = torch.empty(x.shape[0], num_out, dtype=torch.float32)
+    _run(x, packed.weight, y, "gate" if packed.is_gated else "store")
+    return y
 
 
-def rows_are_independent(packed: PackedLinear, num_in_features: int) -> bool:
-    """Look whether the first rows of products of 1, 2, 7 and 65 rows are the same bits."""
-    x = torch.linspace(-1.0, 1.0, 65 * num_in_features).sin().view(65, num_in_features)
-    whole = linear(x, packed)
-    return all(torch.equal(linear(x[:rows], packed), whole[:rows]) for rows in (1, 2, 7))
-
-
-def _onednn(x: Tensor, packed: PackedLinear) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], "")  # type: ignore[no-any-return]
+def _run(x: Tensor, weight: NativeWeight, y: Tensor, epilogue: Epilogue) -> None:
+    assert x.dtype == torch.float32, x.dtype
+    assert x.stride(1) == 1, x.stride()
+    pointer, size = native.Pointer, native.Int
+    native.function("tgi_linear", pointer, pointer, size, size, pointer, size, size)(
+        ctypes.byref(weight.descriptor),
+        x.data_ptr(),
+        x.stride(0),
+        x.shape[0],
+        y.data_ptr(),
+        y.stride(0),
+        _EPILOGUES[epilogue],
+    )
 
 
 def implementation() -> str:
     """Name what `linear` runs on, for the log."""
-    return "torch onednn fp32" if _has_onednn() else "torch fp32"
+    if not native.is_available():
+        return "torch fp32 (no native library was built)"
+    return f"native, {native.instruction_set()}"

@@ -47,3 +47,21 @@ def function(name: str, *argument_types: type) -> Function:
 def set_num_threads(num_threads: int) -> None:
     if is_available():
         function("tgi_set_num_threads", ctypes.c_int)(num_threads)
+
+
+def choose_instruction_set(best: int) -> str:
+    """Use the best set that this machine has up to number `best`; return its name. For tests.
+
+    0: portable vectors, 1: AVX2, 2: AVX-512.
+    """
+    library = _library()
+    assert library is not None, "the native library isn't there"
+    choose = library["tgi_choose_instruction_set"]
+    choose.argtypes, choose.restype = [ctypes.c_int], ctypes.c_char_p
+    return str(choose(best).decode())
+
+
+@cache
+def instruction_set() -> str:
+    """Name the vectors that products use."""
+    return choose_instruction_set(2)

@@ -84,4 +84,10 @@ TGI_INLINE v8 v8_exp(v8 x) {
     return v8_select(is_small, v8_all(0.0f), result);
 }
 
+/* x * sigmoid(x). exp overflows above 88, where the result is 0 for all that matters. */
+TGI_INLINE v8 v8_silu(v8 x) {
+    v8 exponent = v8_select(-x > v8_all(87.0f), v8_all(87.0f), -x);
+    return x / (v8_all(1.0f) + v8_exp(exponent));
+}
+
 #endif

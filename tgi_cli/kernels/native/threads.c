@@ -1,4 +1,164 @@
-/* The OpenMP threads that every kernel here shares. */
+/* The team of threads that every kernel here shares: team.h. OpenMP starts and ends it. */
+#define _GNU_SOURCE
 #include <omp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
 
-void tgi_set_num_threads(int num_threads) { omp_set_num_threads(num_threads); }
+#include "team.h"
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4 };
+/* So long a wait was for a thread that didn't run; after so many in a row of regions, one less for a while. */
+enum { STALL_NS = 3000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 100000000 };
+
+/* Apart from one another, since different threads write them at the same time. */
+typedef struct {
+    _Alignas(LINE) _Atomic int64_t next[2]; /* unit of this meeting, and of the one after */
+    _Alignas(LINE) _Atomic int arrived;
+    _Alignas(LINE) _Atomic uint32_t meetings; /* over; who waits, waits for it to grow */
+    _Atomic int sleeping;
+    _Alignas(LINE) _Atomic int stalls;
+    int size;
+} Team;
+
+static Team team;
+static int max_threads = 1;
+static int64_t limited_until_ns;
+static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local unsigned meeting; /* which of the two counters this thread is at */
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void sleep_until_over(uint32_t before) {
+    const int64_t start_ns = now_ns();
+    atomic_fetch_add(&team.sleeping, 1);
+    while (atomic_load(&team.meetings) == before) {
+#if defined(__linux__)
+        syscall(SYS_futex, &team.meetings, FUTEX_WAIT_PRIVATE, before, NULL, NULL, 0);
+#else
+        sched_yield();
+#endif
+    }
+    atomic_fetch_sub(&team.sleeping, 1);
+    if (now_ns() - start_ns > STALL_NS) atomic_fetch_add(&team.stalls, 1);
+}
+
+/* Wait for the others; the last one to come does `rest`, if any, and opens the door. */
+static void meet(const TgiWork *rest) {
+    const uint32_t before = atomic_load(&team.meetings);
+    if (atomic_fetch_add(&team.arrived, 1) == team.size - 1) {
+        atomic_store(&team.arrived, 0);
+        atomic_store(&team.next[meeting & 1], 0);
+        if (rest) rest->run(rest->argument, 0, rest->num_units);
+        atomic_fetch_add(&team.meetings, 1);
+#if defined(__linux__)
+        if (atomic_load(&team.sleeping))
+            syscall(SYS_futex, &team.meetings, FUTEX_WAKE_PRIVATE, team.size, NULL, NULL, 0);
+#endif
+    } else {
+        int spins = 0;
+        while (atomic_load_explicit(&team.meetings, memory_order_acquire) == before) {
+            if (++spins > SPINS) {
+                sleep_until_over(before);
+                break;
+            }
+            relax();
+        }
+    }
+    meeting++;
+}
+
+static void take_units(const TgiWork *work) {
+    _Atomic int64_t *next = &team.next[meeting & 1];
+    int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
+    while (begin < work->num_units) {
+        int64_t portion = (work->num_units - begin) / (2 * team.size);
+        if (portion < 1) portion = 1;
+        if (!atomic_compare_exchange_weak(next, &begin, begin + portion)) continue;
+        work->run(work->argument, begin, begin + portion);
+        begin = atomic_load_explicit(next, memory_order_relaxed);
+    }
+}
+
+void tgi_team_share(TgiWork work) {
+    if (team.size == 1) {
+        if (work.num_units > 0) work.run(work.argument, 0, work.num_units);
+        return;
+    }
+    take_units(&work);
+    meet(NULL);
+}
+
+void tgi_team_share_both(TgiWork work, TgiWork rest) {
+    if (team.size == 1 || rest.num_units > FEW_ROWS) {
+        tgi_team_share(work);
+        tgi_team_share(rest);
+        return;
+    }
+    take_units(&work);
+    meet(&rest);
+}
+
+/* The threads to start: one less for a while after some waited for one that the machine didn't run. */
+static int choose_size(void) {
+    static int64_t patient_until_ns;
+    if (max_threads == 1) return 1;
+    if (!atomic_load(&team.stalls) && !limited_until_ns) return max_threads;
+    const int64_t now = now_ns();
+    if (atomic_load(&team.stalls) >= MANY_STALLS) {
+        atomic_store(&team.stalls, 0);
+        limited_until_ns = now + PENALTY_NS;
+        patient_until_ns = 0;
+    } else if (atomic_load(&team.stalls) && !patient_until_ns) {
+        patient_until_ns = now + PATIENCE_NS;
+    } else if (patient_until_ns && now > patient_until_ns) {
+        atomic_store(&team.stalls, 0);
+        patient_until_ns = 0;
+    }
+    if (now > limited_until_ns) limited_until_ns = 0;
+    return limited_until_ns ? max_threads - 1 : max_threads;
+}
+
+void tgi_team_run(void (*body)(void *), void *argument) {
+    pthread_mutex_lock(&in_use);
+    const int size = choose_size();
+    team.size = size;
+    if (size == 1) {
+        body(argument);
+    } else {
+#pragma omp parallel num_threads(size)
+        {
+#pragma omp single
+            team.size = omp_get_num_threads(); /* the system may have fewer for us */
+            meeting = 0;
+            body(argument);
+        }
+        atomic_store(&team.next[0], 0);
+        atomic_store(&team.next[1], 0);
+    }
+    pthread_mutex_unlock(&in_use);
+}
+
+void tgi_set_num_threads(int num_threads) {
+    max_threads = num_threads;
+    omp_set_num_threads(num_threads);
+}

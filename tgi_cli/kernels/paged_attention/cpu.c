@@ -10,23 +10,14 @@
  * sum of the weights eight apart, then the weighted values key by key. Keys that a row doesn't see have
  * weight 0 and change no bit. Memory bound for decodes: each context is read once.
  */
+#include "paged_attention.h"
+
 #include <math.h>
 
 #include "../native/simd.h"
 
 enum { CHUNK = 64, TILE_TOKENS = 8, MAX_GROUP = 16, MAX_ROWS = TILE_TOKENS * MAX_GROUP };
 enum { MAX_HEAD_DIM = 256 };
-
-typedef struct {
-    const float *q; /* [T, H, D], tokens q_stride apart */
-    const float *cache; /* [num_blocks, 2, Hkv, block_size, D] */
-    float *out; /* [T, H, D] */
-    const int64_t *block_tables; /* [rows, table_stride] */
-    const int64_t *spans; /* [num_spans, 4]: start, end, context_len, row */
-    int64_t q_stride, table_stride, num_spans, num_heads, num_kv_heads, head_dim, block_size;
-    int64_t sliding_window; /* 0: none */
-    float scale;
-} Attention;
 
 TGI_INLINE void prefetch_row(const float *row, int64_t head_dim) {
     for (int64_t i = 0; i < head_dim; i += 16) __builtin_prefetch(row + i);
@@ -145,40 +136,44 @@ TGI_DISPATCH static void attend_tile(const Attention *at, const int64_t *span, i
     for (int64_t r = 0; r < num_rows; r++) {
         const int64_t token = span[0] + first_token + r / group;
         const int64_t head = kv_head * group + r % group;
-        float *out = at->out + (token * at->num_heads + head) * head_dim;
+        float *out = at->out + token * at->out_stride + head * head_dim;
         const v8 share = v8_all(1.0f / total[r]);
         for (int64_t i = 0; i < head_dim; i += 8) v8_store(out + i, v8_load(acc[r] + i) * share);
     }
 }
 
-/* Attend every query of the step. head_dim is a multiple of 8 and at most MAX_HEAD_DIM, num_heads /
- * num_kv_heads at most MAX_GROUP. */
+static int64_t tiles_of(const int64_t *span) {
+    return (span[1] - span[0] + TILE_TOKENS - 1) / TILE_TOKENS;
+}
+
+static void attend_units(const void *argument, int64_t begin, int64_t end) {
+    const Attention *at = argument;
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t *span = at->spans;
+        int64_t tile = unit / at->num_kv_heads;
+        for (; tile >= tiles_of(span); span += 4) tile -= tiles_of(span);
+        int64_t first_token = tile * TILE_TOKENS, num_tokens = span[1] - span[0] - first_token;
+        if (num_tokens > TILE_TOKENS) num_tokens = TILE_TOKENS;
+        attend_tile(at, span, first_token, num_tokens, unit % at->num_kv_heads);
+    }
+}
+
+TgiWork tgi_attention_work(const Attention *at) {
+    int64_t num_tiles = 0;
+    for (int64_t s = 0; s < at->num_spans; s++) num_tiles += tiles_of(at->spans + 4 * s);
+    return (TgiWork){num_tiles * at->num_kv_heads, attend_units, at};
+}
+
+static void run_attention(void *attention) { tgi_team_share(tgi_attention_work(attention)); }
+
+/* Attend every query of the step, by all threads. */
 void tgi_paged_attention(const float *q, int64_t q_stride, const float *cache, float *out,
                          const int64_t *block_tables, int64_t table_stride, const int64_t *spans,
                          int64_t num_spans, int64_t num_heads, int64_t num_kv_heads,
                          int64_t head_dim, int64_t block_size, int64_t sliding_window,
                          float scale) {
-    const Attention at = {q,         cache,     out,          block_tables, spans,      q_stride,
-                          table_stride, num_spans, num_heads, num_kv_heads, head_dim, block_size,
-                          sliding_window, scale};
-    int64_t num_tiles = 0;
-    for (int64_t s = 0; s < num_spans; s++)
-        num_tiles += (spans[4 * s + 1] - spans[4 * s] + TILE_TOKENS - 1) / TILE_TOKENS;
-#pragma omp parallel
-    {
-        /* Every thread walks the same list of units and takes those that are next. */
-#pragma omp for schedule(dynamic, 1)
-        for (int64_t unit = 0; unit < num_tiles * num_kv_heads; unit++) {
-            int64_t tile = unit / num_kv_heads, s = 0;
-            for (;; s++) {
-                int64_t here = (spans[4 * s + 1] - spans[4 * s] + TILE_TOKENS - 1) / TILE_TOKENS;
-                if (tile < here) break;
-                tile -= here;
-            }
-            const int64_t *span = spans + 4 * s;
-            int64_t first_token = tile * TILE_TOKENS, num_tokens = span[1] - span[0] - first_token;
-            if (num_tokens > TILE_TOKENS) num_tokens = TILE_TOKENS;
-            attend_tile(&at, span, first_token, num_tokens, unit % num_kv_heads);
-        }
-    }
+    Attention attention = {q,         cache,     out,          block_tables, spans,      q_stride,
+                           num_heads * head_dim, table_stride, num_spans, num_heads, num_kv_heads,
+                           head_dim, block_size, sliding_window, scale};
+    tgi_team_run(run_attention, &attention);
 }

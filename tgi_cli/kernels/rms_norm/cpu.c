@@ -3,6 +3,8 @@
  * One thread takes whole rows. The squares of a row are added eight apart, then across, so a row's bits
  * depend on the row alone. Memory bound: reads and writes each row once.
  */
+#include "rms_norm.h"
+
 #include "../native/simd.h"
 
 TGI_DISPATCH static void norm_row(const float *x, float *residual, const float *weight, float *y,
@@ -29,11 +31,24 @@ TGI_DISPATCH static void norm_row(const float *x, float *residual, const float *
     for (; i < hidden; i++) y[i] = h[i] * scale * weight[i];
 }
 
+static void norm_rows(const void *argument, int64_t begin, int64_t end) {
+    const Norm *norm = argument;
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t from = norm->indices ? norm->indices[r] : r;
+        norm_row(norm->x + from * norm->x_stride,
+                 norm->residual ? norm->residual + from * norm->hidden : 0, norm->weight,
+                 norm->y + r * norm->y_stride, norm->hidden, norm->eps);
+    }
+}
+
+TgiWork tgi_norm_work(const Norm *norm) { return (TgiWork){norm->rows, norm_rows, norm}; }
+
+static void run_norm(void *norm) { tgi_team_share(tgi_norm_work(norm)); }
+
 /* x, residual (or null), y: [rows, hidden], rows x_stride, hidden and hidden apart. */
 void tgi_rms_norm(const float *x, int64_t x_stride, float *residual, const float *weight, float *y,
                   int64_t rows, int64_t hidden, float eps) {
-#pragma omp parallel for if (rows * hidden > 65536)
-    for (int64_t r = 0; r < rows; r++)
-        norm_row(x + r * x_stride, residual ? residual + r * hidden : 0, weight, y + r * hidden,
-                 hidden, eps);
+    Norm norm = {x, residual, weight, y, 0, rows, hidden, x_stride, hidden, eps};
+    if (rows * hidden > 65536) tgi_team_run(run_norm, &norm);
+    else norm_rows(&norm, 0, rows);
 }

@@ -2,10 +2,11 @@
  *
  * Every pair is a chain of its own. Memory bound.
  */
+#include "rotary.h"
+
 #include "../native/simd.h"
 
-TGI_DISPATCH static void rotate_head(float *x, const float *cos, const float *signed_sin,
-                                     int64_t half) {
+TGI_INLINE void rotate_head(float *x, const float *cos, const float *signed_sin, int64_t half) {
     for (int64_t i = 0; i < half; i++) {
         float first = x[i], second = x[half + i];
         x[i] = first * cos[i] + second * signed_sin[i];
@@ -13,12 +14,15 @@ TGI_DISPATCH static void rotate_head(float *x, const float *cos, const float *si
     }
 }
 
+TGI_DISPATCH void tgi_rotate_token(float *x, const float *cos, const float *signed_sin,
+                                   int64_t heads, int64_t half) {
+    for (int64_t h = 0; h < heads; h++) rotate_head(x + h * 2 * half, cos, signed_sin, half);
+}
+
 /* x: [tokens, heads, 2 * half], tokens token_stride apart; cos, signed_sin: [tokens, 2 * half]. */
 void tgi_rotate(float *x, int64_t token_stride, const float *cos, const float *signed_sin,
                 int64_t tokens, int64_t heads, int64_t half) {
-#pragma omp parallel for if (tokens * heads * half > 16384)
     for (int64_t t = 0; t < tokens; t++)
-        for (int64_t h = 0; h < heads; h++)
-            rotate_head(x + t * token_stride + h * 2 * half, cos + t * 2 * half,
-                        signed_sin + t * 2 * half, half);
+        tgi_rotate_token(x + t * token_stride, cos + t * 2 * half, signed_sin + t * 2 * half, heads,
+                         half);
 }

@@ -45,7 +45,7 @@ class Runner:
         """Compute the plan's chunks; return logits [N, V] of those that are the last of theirs."""
         batch = self._batch.build(plan)
         hidden = self._model.forward(batch.token_ids, self._context(batch))
-        return self._model.logits(hidden[batch.logits_indices])
+        return self._model.logits(hidden)
 
     def _context(self, batch: ModelInput) -> ForwardContext:
         cos, signed_sin = self._rotary.at(batch.positions)
@@ -60,6 +60,7 @@ class Runner:
             cos=cos,
             signed_sin=signed_sin,
             slot_mapping=batch.slot_mapping,
+            wanted=batch.logits_indices,
             kv_cache=self._kv_cache,
             attention=attention,
             windowed_attention=windowed,

@@ -19,6 +19,7 @@ class ForwardContext:
     cos: Tensor  # [T, 1, D] fp32, of each token's position
     signed_sin: Tensor  # [T, 1, D] fp32
     slot_mapping: Tensor  # [T] int64
+    wanted: Tensor  # [N] int64, of T: the rows whose final hidden states are wanted
     kv_cache: KVCache
     attention: Any  # the backend's plan, of the layers that see the whole context
     windowed_attention: Any  # of those with a sliding window; the same if there is none

@@ -5,9 +5,10 @@ Each is [num_blocks, 2, Hkv, block_size, D] fp32, keys at 0 and values at 1 of t
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from tgi_cli.kernels.native.pages import zeros
 
 
 class KVCache:
@@ -15,11 +16,8 @@ class KVCache:
         self, *, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int
     ) -> None:
         shape = (num_blocks, 2, num_kv_heads, block_size, head_dim)
-        # numpy's zeros are the system's zero pages: no memory until touched, unlike torch's. Zeros
-        # matter: padding is masked, but a masked NaN would still spoil the sum.
-        self._layers = [
-            torch.from_numpy(np.zeros(shape, dtype=np.float32)) for _ in range(num_layers)
-        ]
+        # Zeros matter: padding is masked, but a masked NaN would still spoil the sum.
+        self._layers = [zeros(shape, torch.float32) for _ in range(num_layers)]
 
     def layer(self, index: int) -> Tensor:
         return self._layers[index]

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 class RMSNorm:
     def __init__(self, weight: Tensor, eps: float) -> None:
-        self._weight = weight.float()
+        self.weight = weight.float()
         self._eps = eps
-        self.num_bytes = self._weight.numel() * 4
+        self.num_bytes = self.weight.numel() * 4
 
     def __call__(self, x: Tensor) -> Tensor:
-        return kernel.rms_norm(x, self._weight, self._eps)
+        return kernel.rms_norm(x, self.weight, self._eps)
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """Add `x` to `residual` in place and return the sum normalised."""
-        return kernel.add_rms_norm(x, residual, self._weight, self._eps)
+        return kernel.add_rms_norm(x, residual, self.weight, self._eps)

@@ -17,7 +17,7 @@ class Model(Protocol):
         ...
 
     def forward(self, token_ids: Tensor, context: ForwardContext) -> Tensor:
-        """Return hidden states [T, hidden] of `token_ids` [T]."""
+        """Return the final hidden states [N, hidden] of the wanted ones of `token_ids` [T]."""
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:

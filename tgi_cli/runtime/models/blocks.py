@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tgi_cli.kernels.gated_activation import silu_and_mul
+from tgi_cli.kernels import decoder
 from tgi_cli.kernels.kv_store import kv_store
+from tgi_cli.kernels.paged_attention.native import NativePlan
 from tgi_cli.kernels.rotary import rotate_
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.kv_cache import KVCache
 from tgi_cli.runtime.layers.linear import DenseLinear, LinearMethod, fuse
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
@@ -34,40 +36,40 @@ class SelfAttention:
         self._scale = config.head_dim**-0.5
         self._backend = backend
         parts = [f"{prefix}.{part}_proj" for part in "qkv"]
-        self._qkv: LinearMethod = fuse(
+        self.qkv: LinearMethod = fuse(
             [weights.get(f"{part}.weight") for part in parts],
             [weights.get_if(config.attention_bias, f"{part}.bias") for part in parts],
         )
-        self._out: LinearMethod = DenseLinear(
+        self.out: LinearMethod = DenseLinear(
             weights.get(f"{prefix}.o_proj.weight"),
             weights.get_if(config.attention_output_bias, f"{prefix}.o_proj.bias"),
         )
-        self._q_norm = self._k_norm = None
+        self.q_norm = self.k_norm = None
         if config.qk_norm:
-            self._q_norm = RMSNorm(weights.get(f"{prefix}.q_norm.weight"), config.rms_norm_eps)
-            self._k_norm = RMSNorm(weights.get(f"{prefix}.k_norm.weight"), config.rms_norm_eps)
+            self.q_norm = RMSNorm(weights.get(f"{prefix}.q_norm.weight"), config.rms_norm_eps)
+            self.k_norm = RMSNorm(weights.get(f"{prefix}.k_norm.weight"), config.rms_norm_eps)
 
     @property
     def num_bytes(self) -> int:
-        return self._qkv.num_bytes + self._out.num_bytes
+        return self.qkv.num_bytes + self.out.num_bytes
 
     def __call__(
         self, x: Tensor, layer_index: int, is_windowed: bool, context: ForwardContext
     ) -> Tensor:
         """Return [T, hidden] for `x` [T, hidden]."""
         num_heads, num_kv_heads = self._num_heads, self._num_kv_heads
-        qkv = self._qkv(x).view(-1, num_heads + 2 * num_kv_heads, self._head_dim)
+        qkv = self.qkv(x).view(-1, num_heads + 2 * num_kv_heads, self._head_dim)
         q, k = qkv[:, :num_heads], qkv[:, num_heads : num_heads + num_kv_heads]
-        if self._q_norm is not None and self._k_norm is not None:
-            q.copy_(self._q_norm(q))
-            k.copy_(self._k_norm(k))
+        if self.q_norm is not None and self.k_norm is not None:
+            q.copy_(self.q_norm(q))
+            k.copy_(self.k_norm(k))
         rotate_(qkv[:, : num_heads + num_kv_heads], context.cos, context.signed_sin)
         kv = qkv[:, num_heads:].unflatten(1, (2, num_kv_heads))  # [T, 2, Hkv, D]
         cache = context.kv_cache.layer(layer_index)
         kv_store(kv, cache, context.slot_mapping)
         plan = context.windowed_attention if is_windowed else context.attention
         attended = self._backend.attend(q, kv, cache, plan, self._scale)  # [T, H, D]
-        return self._out(attended.flatten(1))
+        return self.out(attended.flatten(1))
 
 
 class GatedFeedForward:
@@ -75,21 +77,22 @@ class GatedFeedForward:
 
     def __init__(self, config: ModelConfig, weights: Weights, prefix: str) -> None:
         parts = [f"{prefix}.gate_proj", f"{prefix}.up_proj"]
-        self._gate_up: LinearMethod = fuse(
+        self.gate_up: LinearMethod = fuse(
             [weights.get(f"{part}.weight") for part in parts],
             [weights.get_if(config.mlp_bias, f"{part}.bias") for part in parts],
+            gated=True,
         )
-        self._down: LinearMethod = DenseLinear(
+        self.down: LinearMethod = DenseLinear(
             weights.get(f"{prefix}.down_proj.weight"),
             weights.get_if(config.mlp_bias, f"{prefix}.down_proj.bias"),
         )
 
     @property
     def num_bytes(self) -> int:
-        return self._gate_up.num_bytes + self._down.num_bytes
+        return self.gate_up.num_bytes + self.down.num_bytes
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._down(silu_and_mul(self._gate_up(x)))
+        return self.down(self.gate_up(x))
 
 
 class DecoderLayer:
@@ -112,6 +115,22 @@ class DecoderLayer:
         self._feed_forward = GatedFeedForward(config, weights, f"{prefix}.mlp")
 
     @property
+    def kernel_layer(self) -> decoder.Layer:
+        """The weights as the fused kernel takes them."""
+        attention, feed_forward = self._attention, self._feed_forward
+        return decoder.Layer(
+            qkv=attention.qkv.packed,
+            out=attention.out.packed,
+            gate_up=feed_forward.gate_up.packed,
+            down=feed_forward.down.packed,
+            input_norm=self._input_norm.weight,
+            feed_forward_norm=self._feed_forward_norm.weight,
+            q_norm=None if attention.q_norm is None else attention.q_norm.weight,
+            k_norm=None if attention.k_norm is None else attention.k_norm.weight,
+            is_windowed=self._is_windowed,
+        )
+
+    @property
     def num_bytes(self) -> int:
         return self._attention.num_bytes + self._feed_forward.num_bytes
 
@@ -121,3 +140,59 @@ class DecoderLayer:
         x = self._attention(x, self._index, self._is_windowed, context)
         x = self._feed_forward_norm.add(x, residual)
         return self._feed_forward(x)
+
+
+class DecoderStack:
+    """All layers and the final norm: one call of the fused kernel where it can run them, else layer
+    by layer. Both give the same bits.
+    """
+
+    def __init__(
+        self, config: ModelConfig, layers: list[DecoderLayer], final_norm: RMSNorm
+    ) -> None:
+        self._config = config
+        self._layers = layers
+        self._final_norm = final_norm
+        self._can_fuse = decoder.can_run([layer.kernel_layer for layer in layers])
+        self._fused: tuple[KVCache, decoder.Decoder] | None = None  # knows the cache's addresses
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(layer.num_bytes for layer in self._layers)
+
+    def __call__(self, residual: Tensor, context: ForwardContext) -> Tensor:
+        """Return the wanted final hidden states [N, hidden]; `residual` [T, hidden] is used up."""
+        if self._can_fuse and isinstance(context.attention, NativePlan):
+            return self._fused_for(context.kv_cache).run(
+                residual,
+                decoder.StepInput(
+                    cos=context.cos,
+                    signed_sin=context.signed_sin,
+                    slot_mapping=context.slot_mapping,
+                    plan=context.attention,
+                    wanted=context.wanted,
+                ),
+            )
+        update = None
+        for layer in self._layers:
+            update = layer(update, residual, context)
+        assert update is not None, "a model has at least one layer"
+        return self._final_norm.add(update, residual)[context.wanted]
+
+    def _fused_for(self, kv_cache: KVCache) -> decoder.Decoder:
+        if self._fused is None or self._fused[0] is not kv_cache:
+            config = self._config
+            sizes = decoder.Sizes(
+                hidden=config.hidden_size,
+                intermediate=config.intermediate_size,
+                num_heads=config.num_heads,
+                num_kv_heads=config.num_kv_heads,
+                head_dim=config.head_dim,
+                rms_norm_eps=config.rms_norm_eps,
+                sliding_window=config.sliding_window,
+            )
+            layers = [layer.kernel_layer for layer in self._layers]
+            caches = [kv_cache.layer(index) for index in range(len(layers))]
+            made = decoder.Decoder(layers, self._final_norm.weight, sizes, caches)
+            self._fused = (kv_cache, made)
+        return self._fused[1]

@@ -15,7 +15,7 @@ from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.embedding import Embedding
 from tgi_cli.runtime.layers.linear import DenseLinear
 from tgi_cli.runtime.layers.norm import RMSNorm
-from tgi_cli.runtime.models.blocks import DecoderLayer
+from tgi_cli.runtime.models.blocks import DecoderLayer, DecoderStack
 from tgi_cli.runtime.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -27,24 +27,19 @@ class Llama:
         # The largest first: packing needs the tensor twice, and now nothing else is there yet.
         self._head = DenseLinear(weights.get(EMBEDDING if config.tie_word_embeddings else HEAD))
         self._embedding = Embedding(weights.get(EMBEDDING))
-        self._layers = [
+        layers = [
             DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
         ]
-        self._norm = RMSNorm(weights.get(FINAL_NORM), config.rms_norm_eps)
+        final_norm = RMSNorm(weights.get(FINAL_NORM), config.rms_norm_eps)
+        self._stack = DecoderStack(config, layers, final_norm)
 
     @property
     def num_bytes(self) -> int:
-        layers = sum(layer.num_bytes for layer in self._layers)
-        return layers + self._embedding.num_bytes + self._head.num_bytes
+        return self._stack.num_bytes + self._embedding.num_bytes + self._head.num_bytes
 
     def forward(self, token_ids: Tensor, context: ForwardContext) -> Tensor:
-        """Return the final hidden states [T, hidden] of `token_ids` [T], normalised."""
-        residual = self._embedding(token_ids)
-        update = None
-        for layer in self._layers:
-            update = layer(update, residual, context)
-        assert update is not None, "a model has at least one layer"
-        return self._norm.add(update, residual)
+        """Return the final hidden states [N, hidden] of the wanted ones of `token_ids` [T]."""
+        return self._stack(self._embedding(token_ids), context)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return [N, V] scores for rows `hidden` [N, hidden]."""

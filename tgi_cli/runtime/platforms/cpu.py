@@ -34,4 +34,4 @@ def describe_kernels() -> str:
     from tgi_cli.kernels import linear, native
 
     others = "native" if native.is_available() else "torch (no native library was built)"
-    return f"linear: {linear.implementation()}; attention, norms, activations: {others}"
+    return f"linear: {linear.implementation()}; attention, norms: {others}"

@@ -1,0 +1,46 @@
+/* Products with packed weights: what the other operations need to know of them.
+ *
+ *     y = epilogue(x @ weight.T + bias)
+ *
+ * A weight [n, k] is packed in panels of PANEL output features: [panel][k][PANEL], the last one filled up
+ * with zeros, so that a product reads its weights once and in order. linear/__init__.py has the formats.
+ */
+#ifndef TGI_LINEAR_H
+#define TGI_LINEAR_H
+
+#include <stdint.h>
+
+#include "../native/team.h"
+
+enum { PANEL = 32 };
+
+typedef enum { F32, F16, BF16, INT8, INT4, NUM_FORMATS } Format;
+
+typedef enum {
+    STORE, /* y = product */
+    ADD,   /* y += product: onto a residual stream */
+    GATE,  /* y = silu(gate) * up: a panel holds 16 gates, then their 16 ups; y has n / 2 columns */
+} Epilogue;
+
+typedef struct {
+    int64_t format, n, k;
+    int64_t group_size;        /* of k, INT8 and INT4: features that share a scale */
+    int64_t has_half_scales;   /* scales and offsets are fp16, else fp32 */
+    const void *data;          /* [panels][k][PANEL], INT4: [panels][k][PANEL / 2] bytes */
+    const void *scales;        /* [panels][groups][PANEL] */
+    const void *offsets;       /* the same, INT4 only: weight = code * scale + offset */
+    const float *bias;         /* [panels * PANEL], in the order of the panels, or null */
+} Linear;
+
+typedef struct {
+    const Linear *weight;
+    const float *x; /* [rows, k], rows x_stride apart */
+    float *y;
+    int64_t rows, x_stride, y_stride;
+    int64_t epilogue;
+} Product;
+
+/* Any thread may run any unit of it: a unit's bits are its own. `product` must outlive the work. */
+TgiWork tgi_linear_work(const Product *product);
+
+#endif

@@ -1,0 +1,132 @@
+"""Weights in the panels that the native product reads: `linear.h` has the layout.
+
+A panel is 32 output features side by side for each input feature, so that a product reads its
+weights once and in order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tgi_cli.kernels.native.pages import zeros
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PANEL = 32
+_FORMATS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+INT8, INT4 = 3, 4
+
+
+class Descriptor(ctypes.Structure):
+    """`Linear` of linear.h."""
+
+    _fields_ = (
+        ("format", ctypes.c_int64),
+        ("n", ctypes.c_int64),
+        ("k", ctypes.c_int64),
+        ("group_size", ctypes.c_int64),
+        ("has_half_scales", ctypes.c_int64),
+        ("data", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NativeWeight:
+    """A packed weight, and the tensors that keep its memory."""
+
+    descriptor: Descriptor
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A weight [N, K] on a grid: code * scale + offset, a scale for each group of a row's codes.
+
+    codes: [N, K] int8 (INT8), or [N, K] uint8 below 16 (INT4); scales, offsets: [N, K / group_size]
+    fp16 or fp32. INT8 has no offsets.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    offsets: Tensor | None
+    group_size: int
+
+    @property
+    def format(self) -> int:
+        return INT8 if self.offsets is None else INT4
+
+    def dequantize(self) -> Tensor:
+        """Return the weights [N, K] in fp32, each rounded once."""
+        num_k = self.codes.shape[1]
+        scales = self.scales.double().repeat_interleave(self.group_size, 1)[:, :num_k]
+        weights = self.codes.double() * scales
+        if self.offsets is not None:
+            weights += self.offsets.double().repeat_interleave(self.group_size, 1)[:, :num_k]
+        return weights.float()
+
+
+def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeWeight:
+    """Copy a weight [N, K] into panels. With `gated`, the first N / 2 rows are the others' gates."""
+    scales = offsets = None
+    format_, group_size = INT8, 0
+    if isinstance(weight, Codes):
+        codes, format_, group_size = weight.codes, weight.format, weight.group_size
+        scales = _in_panels(weight.scales, gated)
+        offsets = None if weight.offsets is None else _in_panels(weight.offsets, gated)
+    else:
+        codes, format_ = weight, _FORMATS[weight.dtype]
+    data = _in_panels(codes, gated, is_int4=format_ == INT4)
+    packed_bias = None if bias is None else _in_panels(bias.float()[:, None], gated)
+    descriptor = Descriptor(
+        format=format_,
+        n=codes.shape[0],
+        k=codes.shape[1],
+        group_size=group_size,
+        has_half_scales=scales is not None and scales.dtype == torch.float16,
+        data=data.data_ptr(),
+        scales=None if scales is None else scales.data_ptr(),
+        offsets=None if offsets is None else offsets.data_ptr(),
+        bias=None if packed_bias is None else packed_bias.data_ptr(),
+    )
+    parts = (data, scales, offsets, packed_bias)
+    return NativeWeight(descriptor, tuple(part for part in parts if part is not None))
+
+
+def _in_panels(rows: Tensor, gated: bool, is_int4: bool = False) -> Tensor:
+    """Return [N, K] as [panels, K, 32], zeros after the last row; two codes to a byte for INT4."""
+    num_rows, num_k = rows.shape
+    if gated:
+        half = num_rows // 2
+        num_panels = -(-half // 16)
+        padded = (
+            rows.new_zeros(2, num_panels * 16, num_k) if half % 16 else rows.view(2, half, num_k)
+        )
+        if half % 16:
+            padded[:, :half] = rows.view(2, half, num_k)
+        panels = padded.view(2, num_panels, 16, num_k).permute(1, 3, 0, 2)
+    else:
+        num_panels = -(-num_rows // PANEL)
+        padded = rows
+        if num_rows % PANEL:
+            padded = rows.new_zeros(num_panels * PANEL, num_k)
+            padded[:num_rows] = rows
+        panels = padded.view(num_panels, 2, 16, num_k).permute(0, 3, 1, 2)
+    if is_int4:
+        out = zeros((num_panels, num_k, 16), torch.uint8)
+        torch.bitwise_or(panels[:, :, 0], panels[:, :, 1] << 4, out=out)
+        return out
+    out = zeros((num_panels, num_k, 2, 16), rows.dtype)
+    out.copy_(panels)
+    return out.view(num_panels, num_k, PANEL)

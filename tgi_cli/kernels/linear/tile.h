@@ -1,0 +1,259 @@
+/* The tiles of a product for one instruction set. cpu.c includes this once for each, having defined
+ *
+ *     ISA(name), NAME     the name with the set's suffix; the set's name
+ *     TARGET              the attribute that lets the compiler use the set
+ *     LANES, ISA(vec)     floats in a vector, and its type
+ *     EACH_TILE(T, ...)   T(rows, vectors, ...) for each number of rows that a tile may have, from 1 up;
+ *     EACH_SCALED_TILE    the same for weights whose scales need registers too
+ *
+ * and ISA(all), which makes a vector of one number, and the loads ISA(load_f32|f16|bf16|int8|int4). A tile is `rows` rows times
+ * `vectors` vectors of columns: several panels, one, or a part of one. Its sums stay in registers while k
+ * runs: one chain of fused multiply-adds for each output element, from the first k to the last, whatever
+ * the tile. So a row's bits don't depend on its company, nor on the instruction set.
+ *
+ * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is unrolled;
+ * otherwise the compiler keeps the sums in memory, which costs a factor of three.
+ */
+
+#define VEC ISA(vec)
+#define PER_PANEL (PANEL / LANES)
+#define EACH_ROW(i) _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
+#define EACH_VECTOR(j) _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j++)
+
+/* Where vector j of a tile stands among its columns. The codes of INT4 lie in pairs 16 columns apart. */
+#define PLAIN_COLUMN(j) ((first + (j)) * LANES)
+#define INT4_PAIR(j) (first + (j) / 2 % (PER_PANEL / 2))
+#define INT4_PANEL(j) ((j) / PER_PANEL)
+#define INT4_COLUMN(j) (INT4_PANEL(j) * PANEL + INT4_PAIR(j) * LANES + (j) % 2 * 16)
+
+/* `out` [rows][stride] holds the sums so far if the tile resumes; store and load change no bit. */
+#define LOAD_SUMS(COLUMN)                                                                  \
+    VEC sums[MAX_TILE_ROWS][8];                                                                 \
+    EACH_ROW(i) EACH_VECTOR(j) {                                                           \
+        if (resumes) memcpy(&sums[i][j], out + i * stride + COLUMN(j), sizeof(VEC));       \
+        else sums[i][j] = (VEC){0};                                                        \
+    }
+#define STORE_SUMS(COLUMN) \
+    EACH_ROW(i) EACH_VECTOR(j) memcpy(out + i * stride + COLUMN(j), &sums[i][j], sizeof(VEC));
+#define ADD_PRODUCTS                                      \
+    EACH_ROW(i) {                                         \
+        const VEC a = ISA(all)(x[i * x_stride + k]);      \
+        EACH_VECTOR(j) sums[i][j] += a * b[j];            \
+    }
+
+/* The codes that this k is AHEAD of. The hardware's own prefetching ends at each page. */
+#define PREFETCH(bytes)                                                                \
+    for (int p = 0; p < (vectors > PER_PANEL ? vectors / PER_PANEL : 1); p++)          \
+        for (int line = 0; line < (bytes); line += 64)                                 \
+            __builtin_prefetch(w + p * panel_bytes + line + AHEAD);
+
+#define UNPACK_TILE                                                              \
+    const float *x = t->x;                                                       \
+    const int64_t x_stride = t->x_stride, stride = t->stride;                    \
+    const int resumes = t->resumes;                                              \
+    float *out = t->out;                                                         \
+    const char *w = t->w;                                                        \
+    const int64_t panel_bytes = t->panel_bytes;
+
+#define PLAIN_TILE(format, size)                                                                \
+    TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows,               \
+                                              const int vectors, const int first) {             \
+        UNPACK_TILE                                                                             \
+        LOAD_SUMS(PLAIN_COLUMN)                                                                 \
+        w += first * LANES * size;                                                              \
+        for (int64_t k = 0; k < t->k; k++) {                                                    \
+            VEC b[8];                                                                           \
+            PREFETCH(PANEL * size)                                                              \
+            EACH_VECTOR(j)                                                                      \
+            b[j] = ISA(load_##format)(w + j / PER_PANEL * panel_bytes +                         \
+                                      j % PER_PANEL * LANES * size);                            \
+            ADD_PRODUCTS                                                                        \
+            w += PANEL * size;                                                                  \
+        }                                                                                       \
+        STORE_SUMS(PLAIN_COLUMN)                                                                \
+    }
+
+/* INT8: weight = code * scale; a group's scales stay in registers. */
+#define INT8_TILE(scale_format, scale_size)                                                     \
+    TARGET TGI_INLINE void ISA(tile_int8_##scale_format)(const Tile *t, const int rows,    \
+                                                         const int vectors, const int first) {  \
+        UNPACK_TILE                                                                             \
+        const char *group = t->scales + first * LANES * scale_size;                             \
+        LOAD_SUMS(PLAIN_COLUMN)                                                                 \
+        w += first * LANES;                                                                     \
+        for (int64_t begin = 0; begin < t->k; begin += t->group_size) {                         \
+            const int64_t end = begin + t->group_size < t->k ? begin + t->group_size : t->k;    \
+            VEC scales[8];                                                                      \
+            EACH_VECTOR(j)                                                                      \
+            scales[j] = ISA(load_##scale_format)(group + j / PER_PANEL * t->panel_scales +      \
+                                                 j % PER_PANEL * LANES * scale_size);           \
+            for (int64_t k = begin; k < end; k++) {                                             \
+                VEC b[8];                                                                       \
+                PREFETCH(PANEL)                                                                 \
+                EACH_VECTOR(j)                                                                  \
+                b[j] = scales[j] * ISA(load_int8)(w + j / PER_PANEL * panel_bytes +             \
+                                                  j % PER_PANEL * LANES);                       \
+                ADD_PRODUCTS                                                                    \
+                w += PANEL;                                                                     \
+            }                                                                                   \
+            group += PANEL * scale_size;                                                        \
+        }                                                                                       \
+        STORE_SUMS(PLAIN_COLUMN)                                                                \
+    }
+
+/* INT4: weight = code * scale + offset, rounded once. */
+#define INT4_TILE(scale_format, scale_size)                                                     \
+    TARGET TGI_INLINE void ISA(tile_int4_##scale_format)(const Tile *t, const int rows,    \
+                                                         const int vectors, const int first) {  \
+        UNPACK_TILE                                                                             \
+        const char *scale = t->scales, *offset = t->offsets;                                    \
+        LOAD_SUMS(INT4_COLUMN)                                                                  \
+        for (int64_t begin = 0; begin < t->k; begin += t->group_size) {                         \
+            const int64_t end = begin + t->group_size < t->k ? begin + t->group_size : t->k;    \
+            VEC scales[8], offsets[8];                                                          \
+            EACH_VECTOR(j) {                                                                    \
+                const int64_t at = INT4_PANEL(j) * t->panel_scales +                            \
+                                   (INT4_COLUMN(j) - INT4_PANEL(j) * PANEL) * scale_size;       \
+                scales[j] = ISA(load_##scale_format)(scale + at);                               \
+                offsets[j] = ISA(load_##scale_format)(offset + at);                             \
+            }                                                                                   \
+            for (int64_t k = begin; k < end; k++) {                                             \
+                VEC b[8];                                                                       \
+                PREFETCH(PANEL / 2)                                                             \
+                _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j += 2) {                 \
+                    VEC codes[2];                                                               \
+                    ISA(load_int4)(w + INT4_PANEL(j) * panel_bytes + INT4_PAIR(j) * LANES,      \
+                                   codes);                                                      \
+                    b[j] = codes[0] * scales[j] + offsets[j];                                   \
+                    b[j + 1] = codes[1] * scales[j + 1] + offsets[j + 1];                       \
+                }                                                                               \
+                ADD_PRODUCTS                                                                    \
+                w += PANEL / 2;                                                                 \
+            }                                                                                   \
+            scale += PANEL * scale_size;                                                        \
+            offset += PANEL * scale_size;                                                       \
+        }                                                                                       \
+        STORE_SUMS(INT4_COLUMN)                                                                 \
+    }
+
+PLAIN_TILE(f32, 4)
+PLAIN_TILE(f16, 2)
+PLAIN_TILE(bf16, 2)
+INT8_TILE(f32, 4)
+INT8_TILE(f16, 2)
+INT4_TILE(f32, 4)
+INT4_TILE(f16, 2)
+
+/* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel in as many
+ * tiles as it needs. UNIT is the number of vectors that `first` counts: those of a pair for INT4. */
+#define ROWS_CASE(number, vectors, tile, UNIT)                                                  \
+    case number:                                                                                \
+        if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \
+            tile(&t, number, vectors, 0);                                                       \
+            break;                                                                              \
+        }                                                                                       \
+        for (int p = 0; p < panels; p++) {                                                      \
+            enum { PART = vectors < PER_PANEL ? vectors : PER_PANEL };                          \
+            for (int first = 0; first < PER_PANEL / UNIT; first += PART / UNIT)                 \
+                tile(&t, number, PART, first);                                                  \
+            t.w += t.panel_bytes;                                                               \
+            t.scales += t.panel_scales;                                                         \
+            t.offsets += t.panel_scales;                                                        \
+            t.out += PANEL;                                                                     \
+        }                                                                                       \
+        break;
+
+#define ROWS_FUNCTION(format, EACH, UNIT)                                                       \
+    TARGET static void ISA(rows_##format)(Tile t, int rows, int panels) {                       \
+        switch (rows) { EACH(ROWS_CASE, ISA(tile_##format), UNIT) }                             \
+    }
+
+ROWS_FUNCTION(f32, EACH_TILE, 1)
+ROWS_FUNCTION(f16, EACH_TILE, 1)
+ROWS_FUNCTION(bf16, EACH_TILE, 1)
+ROWS_FUNCTION(int8_f32, EACH_SCALED_TILE, 1)
+ROWS_FUNCTION(int8_f16, EACH_SCALED_TILE, 1)
+ROWS_FUNCTION(int4_f32, EACH_SCALED_TILE, 2)
+ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
+
+/* Codes to floats: one panel from `k` to `end`, to [end - k][PANEL]. */
+#define SCALED_WIDEN(scale_format, scale_size)                                                  \
+    TARGET static void ISA(widen_int8_##scale_format)(const Tile *t, int64_t k, int64_t end,    \
+                                                      float *out) {                             \
+        for (int64_t group = k / t->group_size; k < end; group++) {                             \
+            VEC scales[PER_PANEL];                                                              \
+            for (int j = 0; j < PER_PANEL; j++)                                                 \
+                scales[j] = ISA(load_##scale_format)(t->scales +                                \
+                                                     (group * PANEL + j * LANES) * scale_size); \
+            for (; k < end && k < (group + 1) * t->group_size; k++)                             \
+                for (int j = 0; j < PER_PANEL; j++, out += LANES) {                             \
+                    VEC value = scales[j] * ISA(load_int8)(t->w + k * PANEL + j * LANES);       \
+                    memcpy(out, &value, sizeof value);                                          \
+                }                                                                               \
+        }                                                                                       \
+    }                                                                                           \
+    TARGET static void ISA(widen_int4_##scale_format)(const Tile *t, int64_t k, int64_t end,    \
+                                                      float *out) {                             \
+        for (int64_t group = k / t->group_size; k < end; group++) {                             \
+            VEC scales[PER_PANEL], offsets[PER_PANEL];                                          \
+            for (int j = 0; j < PER_PANEL; j++) {                                               \
+                const int64_t at = (group * PANEL + j * LANES) * scale_size;                    \
+                scales[j] = ISA(load_##scale_format)(t->scales + at);                           \
+                offsets[j] = ISA(load_##scale_format)(t->offsets + at);                         \
+            }                                                                                   \
+            for (; k < end && k < (group + 1) * t->group_size; k++, out += PANEL)               \
+                for (int low = 0; low < PER_PANEL / 2; low++) {                                 \
+                    const int high = low + PER_PANEL / 2;                                       \
+                    VEC codes[2];                                                               \
+                    ISA(load_int4)(t->w + k * PANEL / 2 + low * LANES, codes);                  \
+                    VEC value = codes[0] * scales[low] + offsets[low];                          \
+                    memcpy(out + low * LANES, &value, sizeof value);                            \
+                    value = codes[1] * scales[high] + offsets[high];                            \
+                    memcpy(out + high * LANES, &value, sizeof value);                           \
+                }                                                                               \
+        }                                                                                       \
+    }
+
+SCALED_WIDEN(f32, 4)
+SCALED_WIDEN(f16, 2)
+
+#define COUNT_TILE(number, vectors, ...) +1
+#define PANELS_TILE(number, vectors, ...) vectors > PER_PANEL ? vectors / PER_PANEL : 1,
+
+static const InstructionSet ISA(set) = {
+    .name = NAME,
+    .max_rows = {0 EACH_TILE(COUNT_TILE), 0 EACH_SCALED_TILE(COUNT_TILE)},
+    .panels = {{1, EACH_TILE(PANELS_TILE)}, {1, EACH_SCALED_TILE(PANELS_TILE)}},
+    .rows = {ISA(rows_f32), ISA(rows_f16), ISA(rows_bf16), ISA(rows_int8_f32), ISA(rows_int4_f32),
+             ISA(rows_int8_f16), ISA(rows_int4_f16)},
+    .widen = {0, 0, 0, ISA(widen_int8_f32), ISA(widen_int4_f32), ISA(widen_int8_f16),
+              ISA(widen_int4_f16)},
+};
+
+#undef ISA
+#undef NAME
+#undef TARGET
+#undef LANES
+#undef EACH_TILE
+#undef EACH_SCALED_TILE
+#undef VEC
+#undef PER_PANEL
+#undef EACH_ROW
+#undef EACH_VECTOR
+#undef PLAIN_COLUMN
+#undef INT4_PAIR
+#undef INT4_PANEL
+#undef INT4_COLUMN
+#undef LOAD_SUMS
+#undef STORE_SUMS
+#undef ADD_PRODUCTS
+#undef UNPACK_TILE
+#undef PREFETCH
+#undef PLAIN_TILE
+#undef INT8_TILE
+#undef INT4_TILE
+#undef ROWS_CASE
+#undef ROWS_FUNCTION
+#undef SCALED_WIDEN
+#undef COUNT_TILE
+#undef PANELS_TILE
