@@ -147,6 +147,7 @@ def engine_config(**changes: object) -> EngineConfig:
         "eos_token_ids": (),
         "device": "cpu",
         "dtype": "float32",
+        "kv_cache_dtype": "float32",
         "block_size": 4,
         "num_blocks": 40,
         "max_step_tokens": 16,

@@ -26,14 +26,16 @@ def engine_config(located: LocatedModel, **changes: Any) -> EngineConfig:
         "eos_token_ids": located.eos_token_ids,
         "device": "cpu",
         "dtype": located.config.checkpoint_dtype,
-        "block_size": 16,
+        "block_size": 32,
         "num_blocks": 600,
         "max_step_tokens": 512,
         "max_running": 32,
         "max_total_tokens": 1024,
         "num_threads": 2,
     }
-    return EngineConfig(**{**fields, **changes})
+    fields |= changes
+    fields.setdefault("kv_cache_dtype", fields["dtype"])
+    return EngineConfig(**fields)
 
 
 def make_runner(config: EngineConfig) -> Runner:

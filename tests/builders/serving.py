@@ -29,7 +29,7 @@ CONFIG = ModelConfig(
 WEIGHTS = WeightsSource(
     kind="safetensors", files=("a.safetensors",), num_bytes=26_006, num_parameters=13_003
 )
-TOKEN_BYTES = 2 * 3 * 2 * 6 * 4  # of KV cache: keys and values, layers, heads, head size, fp32
+TOKEN_BYTES = 3 * 2 * (6 + 32) * 2  # of KV cache: layers, heads, key and padded value, bf16
 
 
 @dataclass(frozen=True)
@@ -57,4 +57,4 @@ def hardware(*, num_cores: int = 3, memory_bytes: int = 4 * GIB) -> HardwareFact
 def memory_for_tokens(num_tokens: int, model: ModelStub) -> int:
     """Return the available memory in which `num_tokens` of KV cache fit, and hardly more."""
     cache_bytes = num_tokens * TOKEN_BYTES / 0.9
-    return int((model.weights.num_parameters * 4 + cache_bytes) / 0.95) + 64
+    return int((model.weights.num_parameters * 2 + cache_bytes) / 0.95) + 64

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,21 +9,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgi_cli.kernels import native
-from tgi_cli.kernels.kv_store import kv_store
-from tgi_cli.kernels.paged_attention import Implementation, Span, reference
+from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Implementation, Span, reference
 from tgi_cli.kernels.paged_attention.gathered import GatheredAttention
 from tgi_cli.kernels.paged_attention.native import NativeAttention
 
 NUM_BLOCKS = 200
 needs_native = pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
 IMPLEMENTATIONS = [
-    pytest.param(GatheredAttention(), id="gathered"),
-    pytest.param(NativeAttention(), id="native", marks=needs_native),
+    pytest.param("gathered", id="gathered"),
+    pytest.param("native", id="native", marks=needs_native),
 ]
 
 
+def make(name: str, block_size: int) -> Implementation:
+    return NativeAttention() if name == "native" else GatheredAttention(block_size)
+
+
+def fill(
+    implementation: Implementation, keys_values: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> Any:
+    """Return a cache of the implementation's own that holds [blocks, 2, Hkv, block_size, D]."""
+    num_blocks, _, num_kv_heads, block_size, head_dim = keys_values.shape
+    cache = implementation.new_cache(num_blocks, num_kv_heads, head_dim, dtype)
+    tokens = keys_values.permute(0, 3, 1, 2, 4).reshape(-1, 2, num_kv_heads, head_dim).contiguous()
+    implementation.store(tokens, cache, torch.arange(num_blocks * block_size))
+    return cache
+
+
 def attend_both(
-    implementation: Implementation,
+    name: str,
     lengths: list[tuple[int, int]],
     *,
     block_size: int = 4,
@@ -30,33 +46,33 @@ def attend_both(
     head_dim: int = 8,
     sliding_window: int | None = None,
     magnitude: float = 1.0,
-    seed: int = 0,
+    soft_cap: float = 0.0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run kernel and reference for sequences of (context_len, num_tokens of the step)."""
-    generator = torch.Generator().manual_seed(seed)
-    cache = torch.randn(NUM_BLOCKS, 2, num_kv_heads, block_size, head_dim, generator=generator)
+    if name == "native":
+        block_size = BLOCK_SIZE
+    implementation = make(name, block_size)
+    generator = torch.Generator().manual_seed(0)
+    shape = (NUM_BLOCKS, 2, num_kv_heads, block_size, head_dim)
+    keys_values = torch.randn(shape, generator=generator).to(dtype).float()
     order = torch.randperm(NUM_BLOCKS, generator=generator).tolist()
     num_tokens = sum(new for _, new in lengths)
     q = torch.randn(num_tokens, num_heads, head_dim, generator=generator) * magnitude
-    kv = torch.randn(num_tokens, 2, num_kv_heads, head_dim, generator=generator)
     max_blocks = max(-(-context // block_size) for context, _ in lengths)
     tables = np.full((len(lengths) + 2, max_blocks), 10**6)  # what isn't held must not be read
-    spans, slots, start = [], [], 0
+    spans, start = [], 0
     for row, (context, new) in enumerate(lengths, start=1):
         held = -(-context // block_size)
         tables[row, :held] = [order.pop() for _ in range(held)]
         spans.append(Span(start, start + new, context, row))
-        slots += [
-            int(tables[row, p // block_size]) * block_size + p % block_size
-            for p in range(context - new, context)
-        ]
         start += new
-    kv_store(kv, cache, torch.tensor(slots))
+    scale = head_dim**-0.5
 
-    plan = implementation.plan(spans, tables, block_size, sliding_window)
-    out = implementation.attend(q, kv, cache, plan, head_dim**-0.5)
+    plan = implementation.plan(spans, tables, sliding_window)
+    out = implementation.attend(q, fill(implementation, keys_values, dtype), plan, scale, soft_cap)
     expected = reference.paged_attention(
-        q, cache, spans, tables.tolist(), head_dim**-0.5, sliding_window
+        q, keys_values, spans, tables.tolist(), scale, sliding_window, soft_cap
     )
     return out, expected
 
@@ -131,12 +147,56 @@ def test_attention_matches_reference_for_any_mixture(
     torch.testing.assert_close(out, expected)
 
 
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("head_dim", [64, 80, 13])
+def test_a_16_bit_cache_is_widened_exactly(dtype, head_dim):
+    out, expected = attend_both(
+        "native", [(70, 1), (45, 45), (100, 7)], head_dim=head_dim, dtype=dtype
+    )
+
+    torch.testing.assert_close(out, expected)
+
+
+@needs_native
+@pytest.mark.parametrize("magnitude", [1.0, 300.0])
+def test_a_soft_cap_bends_the_scores(magnitude):
+    out, expected = attend_both("native", [(70, 70), (9, 1)], soft_cap=20.0, magnitude=magnitude)
+
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_16_bit_cache_rounds_as_torch_does(dtype):
+    attention, head_dim = NativeAttention(), 64
+    special = torch.tensor([0.0, -0.0, 6e-8, 2.9e-8, 3e-8, 6.1e-5, 6.2e-5, 1.00048828125, 65504.0])
+    values = torch.cat((special, -special, torch.randn(2**15) * 10.0 ** torch.randn(2**15)))
+    values = values.clamp(-65504, 65504)  # larger ones become the largest fp16, not infinity
+    num_tokens = -(-len(values) // (2 * head_dim))
+    padded = torch.zeros(num_tokens * 2 * head_dim)
+    padded[: len(values)] = values
+    kv = padded.view(num_tokens, 2, 1, head_dim)
+    num_blocks = -(-num_tokens // BLOCK_SIZE)
+
+    cache = attention.new_cache(num_blocks, 1, head_dim, dtype)
+    attention.store(kv, cache, torch.arange(num_tokens))
+
+    # keys [D][32], then values [2 panels][32][32]
+    parts = cache.blocks.view(num_blocks, 2, head_dim * BLOCK_SIZE)
+    keys = parts[:, 0].view(num_blocks, head_dim, BLOCK_SIZE).transpose(1, 2)
+    stored_values = parts[:, 1].view(num_blocks, 2, BLOCK_SIZE, 32).transpose(1, 2)
+    for stored, expected in ((keys, kv[:, 0, 0]), (stored_values, kv[:, 1, 0])):
+        flat = stored.reshape(-1, head_dim)[:num_tokens]
+        assert torch.equal(flat.view(torch.int16), expected.to(dtype).view(torch.int16))
+
+
 def test_similar_contexts_share_a_group_and_unlike_ones_do_not():
     tables = np.zeros((4, 400), dtype=np.int64)
-    gathered = GatheredAttention()
+    gathered = GatheredAttention(block_size=4)
 
-    alike = gathered.plan([Span(i, i + 1, 100 + i, i) for i in range(4)], tables, 4, None)
-    unlike = gathered.plan([Span(0, 1, 1500, 0), Span(1, 2, 3, 1)], tables, 4, None)
+    alike = gathered.plan([Span(i, i + 1, 100 + i, i) for i in range(4)], tables, None)
+    unlike = gathered.plan([Span(0, 1, 1500, 0), Span(1, 2, 3, 1)], tables, None)
 
     assert len(alike.decode_groups) == 1
     assert len(unlike.decode_groups) == 2
@@ -146,16 +206,16 @@ def test_similar_contexts_share_a_group_and_unlike_ones_do_not():
 @pytest.mark.parametrize("sliding_window", [None, 70])
 def test_native_bits_depend_neither_on_the_batch_nor_on_the_chunks(sliding_window):
     generator = torch.Generator().manual_seed(2)
-    context_len, block_size, num_heads, num_kv_heads, head_dim = 201, 4, 6, 2, 24
-    cache = torch.randn(60, 2, num_kv_heads, block_size, head_dim, generator=generator)
+    context_len, num_heads, num_kv_heads, head_dim = 301, 6, 2, 24
+    shape = (10, 2, num_kv_heads, BLOCK_SIZE, head_dim)
+    cache = fill(NativeAttention(), torch.randn(shape, generator=generator), torch.float16)
     q = torch.randn(context_len, num_heads, head_dim, generator=generator)
-    tables = np.stack([np.arange(60), np.arange(60)[::-1]]).copy()
+    tables = np.stack([np.arange(10), np.arange(10)[::-1]]).copy()
     attention = NativeAttention()
-    unused = cache[:0, 0]
 
     def attend(rows: torch.Tensor, spans: list[Span]) -> torch.Tensor:
-        plan = attention.plan(spans, tables, block_size, sliding_window)
-        return attention.attend(rows, unused, cache, plan, 0.2)
+        plan = attention.plan(spans, tables, sliding_window)
+        return attention.attend(rows, cache, plan, 0.2, 0.0)
 
     whole = attend(q, [Span(0, context_len, context_len, 0)])
     for size in (1, 7, 64, 100):

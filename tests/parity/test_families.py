@@ -76,7 +76,8 @@ def test_the_torch_fallback_gives_the_same_logits(case, tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_weights_are_widened_exactly(dtype, tmp_path):
     reference = write_tiny_checkpoint(tmp_path, dtype=dtype)
-    config = engine_config(locate_model(str(tmp_path)), max_total_tokens=256, num_blocks=40)
+    located = locate_model(str(tmp_path))
+    config = engine_config(located, max_total_tokens=256, num_blocks=40, kv_cache_dtype="float32")
 
     with torch.no_grad():
         expected = reference(torch.tensor([PROMPT])).logits[0, -1]

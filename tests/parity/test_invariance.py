@@ -43,7 +43,7 @@ class Stepper:
         """Compute so many tokens of each; return the logits of those that are complete."""
         plan = StepPlan(budget=10_000)
         for seq, num_tokens in chunks:
-            needed = -(-(seq.num_computed_tokens + num_tokens) // 16) - len(seq.block_table)
+            needed = -(-(seq.num_computed_tokens + num_tokens) // 32) - len(seq.block_table)
             new_blocks = [self._free_blocks.pop() for _ in range(needed)]
             seq.block_table += new_blocks
             plan.add(seq, num_tokens, new_blocks)

@@ -44,7 +44,7 @@ def test_memory_bounds_the_total_where_it_is_short() -> None:
 
     config = resolve(ServeOptions(), model, hardware(memory_bytes=memory_bytes))
 
-    assert config.engine.num_blocks == 20  # 330 tokens, whole blocks of 16
+    assert config.engine.num_blocks == 10  # 330 tokens, whole blocks of 32
     assert config.router.limits.max_total_tokens == 320
     assert config.router.max_batch_total_tokens == 320
     assert reason_for(config, "max_total_tokens") == "what the KV cache holds"
@@ -53,15 +53,15 @@ def test_memory_bounds_the_total_where_it_is_short() -> None:
 def test_the_cache_is_no_larger_than_what_the_limits_can_use() -> None:
     config = decide(max_concurrent_requests=3, max_best_of=1, max_total_tokens=33)
 
-    assert config.engine.num_blocks == 9  # three sequences of 33 tokens, three blocks each
-    assert config.router.max_batch_total_tokens == 144
+    assert config.engine.num_blocks == 6  # three sequences of 33 tokens, two blocks each
+    assert config.router.max_batch_total_tokens == 192
 
 
 def test_a_bound_on_the_cache_is_kept() -> None:
     config = decide(max_batch_total_tokens=1_000)
 
     assert config.router.max_batch_total_tokens == 1_000
-    assert config.engine.num_blocks == 63
+    assert config.engine.num_blocks == 32
     assert config.router.limits.max_total_tokens == 1_000
 
 

@@ -24,7 +24,7 @@ from tgi_cli.kernels.linear.packing import Descriptor, NativeWeight
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tgi_cli.kernels.paged_attention.native import NativePlan
+    from tgi_cli.kernels.paged_attention.native import NativeCache, NativePlan
 
 _pointer, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -80,7 +80,7 @@ class _Decoder(ctypes.Structure):
         ("layers", _pointer),
         ("final_norm", _pointer),
         *((name, _int) for name in ("num_layers", "hidden", "num_heads", "num_kv_heads")),
-        *((name, _int) for name in ("head_dim", "block_size", "sliding_window")),
+        *((name, _int) for name in ("head_dim", "sliding_window")),
         ("eps", _float),
         ("scale", _float),
     )
@@ -117,7 +117,7 @@ class Decoder:
     """The layers as the native library sees them. Keeps weights and caches alive."""
 
     def __init__(
-        self, layers: list[Layer], final_norm: Tensor, sizes: Sizes, caches: list[Tensor]
+        self, layers: list[Layer], final_norm: Tensor, sizes: Sizes, caches: list[NativeCache]
     ) -> None:
         self._keep = (layers, final_norm, caches)
         self._sizes = sizes
@@ -132,7 +132,6 @@ class Decoder:
             num_heads=sizes.num_heads,
             num_kv_heads=sizes.num_kv_heads,
             head_dim=sizes.head_dim,
-            block_size=caches[0].shape[3],
             sliding_window=sizes.sliding_window or 0,
             eps=sizes.rms_norm_eps,
             scale=sizes.head_dim**-0.5,
@@ -193,7 +192,7 @@ def _cache_friendly(width: int) -> int:
     return stride + 16 if stride % 256 == 0 else stride
 
 
-def _native_layer(layer: Layer, cache: Tensor) -> _Layer:
+def _native_layer(layer: Layer, cache: NativeCache) -> _Layer:
     def address(product: PackedLinear) -> int:
         assert isinstance(product.weight, NativeWeight)
         descriptor: Descriptor = product.weight.descriptor
@@ -211,7 +210,7 @@ def _native_layer(layer: Layer, cache: Tensor) -> _Layer:
         "feed_forward_norm": data(layer.feed_forward_norm),
         "q_norm": data(layer.q_norm),
         "k_norm": data(layer.k_norm),
-        "cache": cache.data_ptr(),
+        "cache": ctypes.addressof(cache.descriptor),
         "is_windowed": layer.is_windowed,
     }
     return _Layer(**fields)

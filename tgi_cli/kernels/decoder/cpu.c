@@ -4,7 +4,6 @@
  * norms and the rotation are done by the thread that finishes the piece before, and there are five meetings.
  * The pieces are the operations' own, with their bits.
  */
-#include "../kv_store/kv_store.h"
 #include "../linear/linear.h"
 #include "../paged_attention/paged_attention.h"
 #include "../rms_norm/rms_norm.h"
@@ -14,14 +13,14 @@ typedef struct {
     const Linear *qkv, *out, *gate_up, *down;
     const float *input_norm, *feed_forward_norm; /* [hidden] */
     const float *q_norm, *k_norm;                /* [head_dim] or null */
-    float *cache; /* [num_blocks, 2, Hkv, block_size, D] */
+    const KvCache *cache;
     int64_t is_windowed;
 } Layer;
 
 typedef struct {
     const Layer *layers;
     const float *final_norm; /* [hidden] */
-    int64_t num_layers, hidden, num_heads, num_kv_heads, head_dim, block_size, sliding_window;
+    int64_t num_layers, hidden, num_heads, num_kv_heads, head_dim, sliding_window;
     float eps, scale;
 } Decoder;
 
@@ -72,8 +71,7 @@ static void place_tokens(const void *argument, int64_t begin, int64_t end) {
         }
         tgi_rotate_token(q, step->cos + t * head_dim, step->signed_sin + t * head_dim,
                          decoder->num_heads + decoder->num_kv_heads, head_dim / 2);
-        tgi_kv_store_token(k, layer->cache, step->slots[t], decoder->num_kv_heads,
-                           decoder->block_size, head_dim);
+        tgi_kv_store_token(layer->cache, k, step->slots[t]);
     }
 }
 
@@ -110,9 +108,6 @@ static void run_layers(void *argument) {
             .table_stride = step->table_stride,
             .num_spans = step->num_spans,
             .num_heads = decoder->num_heads,
-            .num_kv_heads = decoder->num_kv_heads,
-            .head_dim = decoder->head_dim,
-            .block_size = decoder->block_size,
             .sliding_window = layer->is_windowed ? decoder->sliding_window : 0,
             .scale = decoder->scale,
         };

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,10 +29,9 @@ from . import reference
 from .packing import Codes, NativeWeight
 from .packing import pack as _pack_native
 
-__all__ = ["Codes", "PackedLinear", "implementation", "linear", "pack"]
+__all__ = ["Codes", "PackedLinear", "implementation", "linear", "multiply", "pack"]
 
-Epilogue = Literal["store", "add", "gate"]
-_EPILOGUES: dict[Epilogue, int] = {"store": 0, "add": 1, "gate": 2}
+_STORE, _GATE = 0, 2  # `Epilogue` of linear.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +67,26 @@ def linear(x: Tensor, packed: PackedLinear) -> Tensor:
         return reference.linear(x, packed.weight, packed.bias, gated=packed.is_gated)
     num_out = packed.num_out_features // 2 if packed.is_gated else packed.num_out_features
     y = torch.empty(x.shape[0], num_out, dtype=torch.float32)
-    _run(x, packed.weight, y, "gate" if packed.is_gated else "store")
+    multiply(x, packed, out=y)
     return y
 
 
-def _run(x: Tensor, weight: NativeWeight, y: Tensor, epilogue: Epilogue) -> None:
+def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
+    """`linear` into `out` [T, >= N], whose rows may be apart."""
+    if isinstance(packed.weight, Tensor):
+        out.copy_(linear(x, packed))
+        return
     assert x.dtype == torch.float32, x.dtype
     assert x.stride(1) == 1, x.stride()
     pointer, size = native.Pointer, native.Int
     native.function("tgi_linear", pointer, pointer, size, size, pointer, size, size)(
-        ctypes.byref(weight.descriptor),
+        ctypes.byref(packed.weight.descriptor),
         x.data_ptr(),
         x.stride(0),
         x.shape[0],
-        y.data_ptr(),
-        y.stride(0),
-        _EPILOGUES[epilogue],
+        out.data_ptr(),
+        out.stride(0),
+        _GATE if packed.is_gated else _STORE,
     )
 
 

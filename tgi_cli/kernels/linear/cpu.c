@@ -1,9 +1,9 @@
-/* Products with packed weights: linear.h has the layout, tile.h the arithmetic.
+/* Products with packed weights: linear.h has the layout, native/tile.h the arithmetic.
  *
- * A unit of work is one panel and up to BLOCK_ROWS rows. A tile's weights are widened in registers on their way
- * through. With more rows than a tile has, k runs in blocks, so that a block of the panel and a tile's rows stay
- * in the first-level cache; sums wait in memory in between, which changes no bit. Codes with scales are
- * then widened once for all tiles.
+ * A unit of work is one panel and up to BLOCK_ROWS rows. k runs in blocks of BLOCK_K, whose sums are added up in
+ * order: a block of the panel and a tile's rows stay in the first-level cache, and the error of a long sum
+ * grows with the number of blocks, not of k. Weights are widened in registers on their way through; with
+ * many rows, codes with scales are widened once for all tiles.
  */
 #include "linear.h"
 
@@ -13,199 +13,7 @@
 #include <immintrin.h>
 #endif
 
-enum { BLOCK_ROWS = 128, BLOCK_K = 256, MAX_TILE_ROWS = 14, MAX_PANELS = 4 };
-enum { AHEAD = 4096 }; /* bytes of codes to prefetch: tried with 1024 to 4096 on a Zen 5 */
-enum { NUM_KERNELS = NUM_FORMATS + 2 }; /* INT8 and INT4 come with two types of scales */
-
-typedef struct {
-    const float *x; /* [rows, k], rows x_stride apart */
-    int64_t x_stride, k;
-    const char *w;                /* the first panel's codes */
-    int64_t panel_bytes;          /* from one panel's codes to the next one's */
-    const char *scales, *offsets; /* the first panel's */
-    int64_t panel_scales;         /* bytes from one panel's scales to the next one's */
-    int64_t group_size;
-    int resumes; /* `out` holds the sums of the k before */
-    float *out;  /* [rows][stride] */
-    int64_t stride;
-} Tile;
-
-typedef struct {
-    const char *name;
-    int max_rows[2]; /* of a tile: of plain weights, of scaled ones */
-    int panels[2][MAX_TILE_ROWS + 1]; /* that a tile of so many rows can take at once */
-    void (*rows[NUM_KERNELS])(Tile tile, int rows, int panels);
-    void (*widen[NUM_KERNELS])( /* scaled ones only */
-        const Tile *tile, int64_t k, int64_t end, float *out);
-} InstructionSet;
-
-/* Without any set: GCC's vectors of four, which SSE, NEON and others have. */
-typedef float vec_portable __attribute__((vector_size(16)));
-typedef uint32_t vec_portable_bits __attribute__((vector_size(16)));
-
-TGI_INLINE vec_portable all_portable(float x) { return (vec_portable){x, x, x, x}; }
-
-TGI_INLINE vec_portable load_f32_portable(const char *p) {
-    vec_portable x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-TGI_INLINE vec_portable_bits load_16_portable(const char *p) {
-    uint16_t x[4];
-    memcpy(x, p, sizeof x);
-    return (vec_portable_bits){x[0], x[1], x[2], x[3]};
-}
-
-TGI_INLINE vec_portable load_bf16_portable(const char *p) {
-    return (vec_portable)(load_16_portable(p) << 16);
-}
-
-TGI_INLINE vec_portable load_f16_portable(const char *p) {
-    const vec_portable_bits bits = load_16_portable(p);
-    const vec_portable_bits magnitude = (bits & 0x7fff) << 13, sign = (bits & 0x8000) << 16;
-    /* The exponent's bias is 112 less: a product, so that subnormals come out normal. */
-    const vec_portable scaled = (vec_portable)magnitude * 0x1p112f;
-    const vec_portable_bits is_huge = (vec_portable_bits)(magnitude >= (0x7c00u << 13));
-    const vec_portable_bits huge = magnitude | 0x7f800000u; /* infinity and NaN */
-    return (vec_portable)(((is_huge & huge) | (~is_huge & (vec_portable_bits)scaled)) | sign);
-}
-
-TGI_INLINE vec_portable load_int8_portable(const char *p) {
-    int8_t x[4];
-    memcpy(x, p, sizeof x);
-    return (vec_portable){x[0], x[1], x[2], x[3]};
-}
-
-TGI_INLINE void load_int4_portable(const char *p, vec_portable *codes) {
-    uint8_t x[4];
-    memcpy(x, p, sizeof x);
-    codes[0] = (vec_portable){x[0] & 15, x[1] & 15, x[2] & 15, x[3] & 15};
-    codes[1] = (vec_portable){x[0] >> 4, x[1] >> 4, x[2] >> 4, x[3] >> 4};
-}
-
-#define ISA(name) name##_portable
-#define NAME "portable vectors"
-#define TARGET
-#define LANES 4
-#define EACH_TILE(T, ...) T(1, 4, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...) T(1, 2, __VA_ARGS__) T(2, 2, __VA_ARGS__)
-#include "tile.h"
-
-#if defined(__x86_64__)
-
-typedef float vec_avx2 __attribute__((vector_size(32)));
-#define AVX2 __attribute__((target("avx2,fma,f16c")))
-
-AVX2 TGI_INLINE vec_avx2 all_avx2(float x) { return _mm256_set1_ps(x); }
-
-AVX2 TGI_INLINE vec_avx2 load_f32_avx2(const char *p) { return _mm256_loadu_ps((const float *)p); }
-
-AVX2 TGI_INLINE vec_avx2 load_f16_avx2(const char *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-
-AVX2 TGI_INLINE vec_avx2 load_bf16_avx2(const char *p) {
-    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
-}
-
-AVX2 TGI_INLINE vec_avx2 load_int8_avx2(const char *p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-}
-
-AVX2 TGI_INLINE void load_int4_avx2(const char *p, vec_avx2 *codes) {
-    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-    codes[0] = _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)));
-    codes[1] = _mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
-}
-
-#define ISA(name) name##_avx2
-#define NAME "AVX2"
-#define TARGET AVX2
-#define LANES 8
-#define EACH_TILE(T, ...)                                                              \
-    T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
-    T(5, 2, __VA_ARGS__) T(6, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...) \
-    T(1, 4, __VA_ARGS__) T(2, 2, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__)
-#include "tile.h"
-
-typedef float vec_avx512 __attribute__((vector_size(64)));
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
-
-AVX512 TGI_INLINE vec_avx512 all_avx512(float x) { return _mm512_set1_ps(x); }
-
-AVX512 TGI_INLINE vec_avx512 load_f32_avx512(const char *p) { return _mm512_loadu_ps(p); }
-
-AVX512 TGI_INLINE vec_avx512 load_f16_avx512(const char *p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-
-AVX512 TGI_INLINE vec_avx512 load_bf16_avx512(const char *p) {
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-AVX512 TGI_INLINE vec_avx512 load_int8_avx512(const char *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-
-/* A permutation of 16 floats is a table of 16; it reads the lowest four bits of each index. */
-AVX512 TGI_INLINE void load_int4_avx512(const char *p, vec_avx512 *codes) {
-    const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    codes[0] = _mm512_permutexvar_ps(bytes, table);
-    codes[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
-}
-
-#define ISA(name) name##_avx512
-#define NAME "AVX-512"
-#define TARGET AVX512
-#define LANES 16
-#define EACH_TILE(T, ...)                                                                 \
-    T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 4, __VA_ARGS__)   \
-    T(5, 4, __VA_ARGS__) T(6, 4, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)   \
-    T(9, 2, __VA_ARGS__) T(10, 2, __VA_ARGS__) T(11, 2, __VA_ARGS__) T(12, 2, __VA_ARGS__) \
-    T(13, 2, __VA_ARGS__) T(14, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...)                                                        \
-    T(1, 4, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
-    T(5, 2, __VA_ARGS__) T(6, 2, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)
-#include "tile.h"
-
-#endif
-
-static const InstructionSet *const all_sets[] = {
-    &set_portable,
-#if defined(__x86_64__)
-    &set_avx2,
-    &set_avx512,
-#endif
-};
-
-static int is_supported(int index) {
-    switch (index) {
-        case 0: return 1;
-#if defined(__x86_64__)
-        case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        case 2: return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                       __builtin_cpu_supports("avx512dq");
-#endif
-        default: return 0;
-    }
-}
-
-static const InstructionSet *chosen = &set_portable;
-
-/* Use the best set up to number `best`, counted from the portable one; return its name. */
-const char *tgi_choose_instruction_set(int best) {
-    for (int index = 0; index <= best; index++)
-        if (is_supported(index)) chosen = all_sets[index];
-    return chosen->name;
-}
-
-__attribute__((constructor)) static void choose_the_best(void) { tgi_choose_instruction_set(2); }
-
+enum { BLOCK_ROWS = 128, BLOCK_K = 256 };
 TGI_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t row_blocks(const Product *product) { return ceil_div(product->rows, BLOCK_ROWS); }
@@ -236,33 +44,23 @@ TGI_DISPATCH static void finish_row(const Product *product, int64_t panel, int64
         memcpy(y, values, columns * sizeof(float));
 }
 
-/* All rows of one panel, in tiles as equal in height as can be. */
-static void run_tiles(const Tile *tile, int kernel, int64_t rows, int64_t max_rows) {
-    const int64_t tiles = ceil_div(rows, max_rows);
-    for (int64_t i = 0; i < tiles; i++) {
-        const int64_t begin = rows * i / tiles, end = rows * (i + 1) / tiles;
-        Tile part = *tile;
-        part.x += begin * tile->x_stride;
-        part.out += begin * tile->stride;
-        chosen->rows[kernel](part, (int)(end - begin), 1);
-    }
-}
-
 /* `rows` rows from `row`, `panels` panels from `panel`. */
 static void run_block(const Product *product, int64_t panel, int64_t panels, int64_t row,
                       int64_t rows) {
     static _Thread_local float sums[BLOCK_ROWS * PANEL] __attribute__((aligned(64)));
     static _Thread_local float widened[BLOCK_K * PANEL] __attribute__((aligned(64)));
-    static const int64_t code_bits[NUM_FORMATS] = {32, 16, 16, 8, 4};
+    static const int64_t code_bits[] = {32, 16, 16, 8, 4, 8, 4};
     const Linear *weight = product->weight;
-    const int is_scaled = weight->format == INT8 || weight->format == INT4;
-    const int kernel = weight->format + (is_scaled && weight->has_half_scales ? 2 : 0);
+    const Kernel kernel = (Kernel)weight->kernel;
+    const int is_scaled = weight->group_size > 0;
     const int64_t groups = is_scaled ? ceil_div(weight->k, weight->group_size) : 0;
+    const int64_t scale_size = kernel >= INT8_F16 ? 2 : 4;
+    const int64_t bytes_per_k = PANEL * code_bits[kernel] / 8;
     Tile tile = {.x = product->x + row * product->x_stride,
                  .x_stride = product->x_stride,
                  .k = weight->k,
-                 .panel_bytes = weight->k * PANEL * code_bits[weight->format] / 8,
-                 .panel_scales = groups * PANEL * (weight->has_half_scales ? 2 : 4),
+                 .panel_bytes = weight->k * bytes_per_k,
+                 .panel_scales = groups * PANEL * scale_size,
                  .group_size = weight->group_size,
                  .out = sums,
                  .stride = panels * PANEL};
@@ -270,26 +68,23 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
     tile.scales = (const char *)weight->scales + panel * tile.panel_scales;
     tile.offsets = (const char *)weight->offsets + panel * tile.panel_scales;
 
-    const int64_t max_rows = chosen->max_rows[is_scaled];
-    if (rows <= max_rows) {
-        chosen->rows[kernel](tile, (int)rows, (int)panels);
-    } else if (is_scaled && rows <= 2 * max_rows) { /* cheaper than to memory and back */
-        run_tiles(&tile, kernel, rows, max_rows);
-    } else {
-        for (int64_t k = 0; k < weight->k; k += BLOCK_K) {
-            Tile part = tile;
-            part.x += k;
-            part.k = weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K;
-            part.resumes = k > 0;
-            if (is_scaled) {
-                chosen->widen[kernel](&tile, k, k + part.k, widened);
-                part.w = (const char *)widened;
-                run_tiles(&part, F32, rows, chosen->max_rows[0]);
-            } else {
-                part.w += k * PANEL * code_bits[weight->format] / 8;
-                run_tiles(&part, kernel, rows, max_rows);
-            }
+    /* With few rows it is cheaper to widen in registers twice than to memory and back. */
+    const int is_widened = is_scaled && rows > 2 * tgi_tile_rows(kernel);
+    for (int64_t k = 0; k < weight->k; k += BLOCK_K) {
+        const int64_t group = is_scaled ? k / weight->group_size * PANEL * scale_size : 0;
+        Tile part = tile;
+        part.k = weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K;
+        part.first_k = k;
+        part.x += k;
+        part.w += k * bytes_per_k;
+        part.scales += group;
+        part.offsets += group;
+        part.adds = k > 0;
+        if (is_widened) {
+            tgi_widen(kernel, &part, widened);
+            part.w = (const char *)widened;
         }
+        tgi_tiles(is_widened ? F32 : kernel, &part, rows, panels);
     }
     for (int64_t i = 0; i < rows; i++)
         for (int64_t p = 0; p < panels; p++)
@@ -298,12 +93,9 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
 
 static void run_units(const void *argument, int64_t begin, int64_t end) {
     const Product *product = argument;
-    const int is_scaled = product->weight->format == INT8 || product->weight->format == INT4;
     const int64_t blocks = row_blocks(product);
     if (blocks == 1) {
-        const int64_t at_once = product->rows <= chosen->max_rows[is_scaled]
-                                    ? chosen->panels[is_scaled][product->rows]
-                                    : 1;
+        const int64_t at_once = tgi_tile_panels((Kernel)product->weight->kernel, product->rows);
         while (begin < end) {
             const int64_t panels = end - begin >= at_once ? at_once : 1;
             run_block(product, begin, panels, 0, product->rows);

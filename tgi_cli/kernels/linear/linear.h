@@ -3,7 +3,7 @@
  *     y = epilogue(x @ weight.T + bias)
  *
  * A weight [n, k] is packed in panels of PANEL output features: [panel][k][PANEL], the last one filled up
- * with zeros, so that a product reads its weights once and in order. linear/__init__.py has the formats.
+ * with zeros, so that a product reads its weights once and in order. native/tiles.h has their types.
  */
 #ifndef TGI_LINEAR_H
 #define TGI_LINEAR_H
@@ -11,10 +11,7 @@
 #include <stdint.h>
 
 #include "../native/team.h"
-
-enum { PANEL = 32 };
-
-typedef enum { F32, F16, BF16, INT8, INT4, NUM_FORMATS } Format;
+#include "../native/tiles.h"
 
 typedef enum {
     STORE, /* y = product */
@@ -23,13 +20,12 @@ typedef enum {
 } Epilogue;
 
 typedef struct {
-    int64_t format, n, k;
-    int64_t group_size;        /* of k, INT8 and INT4: features that share a scale */
-    int64_t has_half_scales;   /* scales and offsets are fp16, else fp32 */
-    const void *data;          /* [panels][k][PANEL], INT4: [panels][k][PANEL / 2] bytes */
-    const void *scales;        /* [panels][groups][PANEL] */
-    const void *offsets;       /* the same, INT4 only: weight = code * scale + offset */
-    const float *bias;         /* [panels * PANEL], in the order of the panels, or null */
+    int64_t kernel, n, k;
+    int64_t group_size; /* of k: features that share a scale; 0 where there are none */
+    const void *data;    /* [panels][k][PANEL], INT4: [panels][k][PANEL / 2] bytes */
+    const void *scales;  /* [panels][groups][PANEL] */
+    const void *offsets; /* the same, INT4 only: weight = code * scale + offset */
+    const float *bias;   /* [panels * PANEL], in the order of the panels, or null */
 } Linear;
 
 typedef struct {

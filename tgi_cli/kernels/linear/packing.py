@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL = 32
-_FORMATS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-INT8, INT4 = 3, 4
+# `Kernel` of tiles.h.
+_PLAIN = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_INT8 = {torch.float32: 3, torch.float16: 5}
+_INT4 = {torch.float32: 4, torch.float16: 6}
 
 
 class Descriptor(ctypes.Structure):
     """`Linear` of linear.h."""
 
     _fields_ = (
-        ("format", ctypes.c_int64),
+        ("kernel", ctypes.c_int64),
         ("n", ctypes.c_int64),
         ("k", ctypes.c_int64),
         ("group_size", ctypes.c_int64),
-        ("has_half_scales", ctypes.c_int64),
         ("data", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
@@ -54,18 +55,14 @@ class NativeWeight:
 class Codes:
     """A weight [N, K] on a grid: code * scale + offset, a scale for each group of a row's codes.
 
-    codes: [N, K] int8 (INT8), or [N, K] uint8 below 16 (INT4); scales, offsets: [N, K / group_size]
-    fp16 or fp32. INT8 has no offsets.
+    codes: [N, K] int8 without offsets, or uint8 below 16 with them; scales, offsets: [N,
+    ceil(K / group_size)], both fp16 or both fp32. `group_size` is any number from 1 up.
     """
 
     codes: Tensor
     scales: Tensor
     offsets: Tensor | None
     group_size: int
-
-    @property
-    def format(self) -> int:
-        return INT8 if self.offsets is None else INT4
 
     def dequantize(self) -> Tensor:
         """Return the weights [N, K] in fp32, each rounded once."""
@@ -78,23 +75,23 @@ class Codes:
 
 
 def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeWeight:
-    """Copy a weight [N, K] into panels. With `gated`, the first N / 2 rows are the others' gates."""
+    """Copy a weight [N, K] into panels; `gated`: the first N / 2 rows are the others' gates."""
     scales = offsets = None
-    format_, group_size = INT8, 0
+    group_size = 0
     if isinstance(weight, Codes):
-        codes, format_, group_size = weight.codes, weight.format, weight.group_size
+        codes, group_size = weight.codes, weight.group_size
+        kernel = (_INT8 if weight.offsets is None else _INT4)[weight.scales.dtype]
         scales = _in_panels(weight.scales, gated)
         offsets = None if weight.offsets is None else _in_panels(weight.offsets, gated)
     else:
-        codes, format_ = weight, _FORMATS[weight.dtype]
-    data = _in_panels(codes, gated, is_int4=format_ == INT4)
+        codes, kernel = weight, _PLAIN[weight.dtype]
+    data = _in_panels(codes, gated, is_int4=offsets is not None)
     packed_bias = None if bias is None else _in_panels(bias.float()[:, None], gated)
     descriptor = Descriptor(
-        format=format_,
+        kernel=kernel,
         n=codes.shape[0],
         k=codes.shape[1],
         group_size=group_size,
-        has_half_scales=scales is not None and scales.dtype == torch.float16,
         data=data.data_ptr(),
         scales=None if scales is None else scales.data_ptr(),
         offsets=None if offsets is None else offsets.data_ptr(),

@@ -12,8 +12,9 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-Function = Callable[..., None]
+Function = Callable[..., Any]
 Pointer = ctypes.c_void_p
 Int = ctypes.c_int64
 Float = ctypes.c_float
@@ -34,13 +35,13 @@ def is_available() -> bool:
 
 
 @cache
-def function(name: str, *argument_types: type) -> Function:
-    """Return the C function `name`, which returns nothing. Ask `is_available` first."""
+def function(name: str, *argument_types: type, returns: type | None = None) -> Function:
+    """Return the C function `name`. Ask `is_available` first."""
     library = _library()
     assert library is not None, "the native library isn't there"
     found = library[name]
     found.argtypes = argument_types
-    found.restype = None
+    found.restype = returns
     return found
 
 
@@ -54,10 +55,7 @@ def choose_instruction_set(best: int) -> str:
 
     0: portable vectors, 1: AVX2, 2: AVX-512.
     """
-    library = _library()
-    assert library is not None, "the native library isn't there"
-    choose = library["tgi_choose_instruction_set"]
-    choose.argtypes, choose.restype = [ctypes.c_int], ctypes.c_char_p
+    choose = function("tgi_choose_instruction_set", ctypes.c_int, returns=ctypes.c_char_p)
     return str(choose(best).decode())
 
 

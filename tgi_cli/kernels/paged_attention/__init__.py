@@ -1,16 +1,18 @@
 """Causal attention of the step's queries over the paged KV cache, prefill and decode in one batch.
 
-    out[t, h] = sum_j softmax_j(scale * q[t, h] . k[j, h // G]) v[j, h // G]
+    out[t, h] = sum_j softmax_j(cap(scale * q[t, h] . k[j, h // G])) v[j, h // G]
 
 over the keys j of t's own sequence with p - window < j <= p, where p is t's position and window the
-sliding window (all keys if there is none). G = H / Hkv query heads share one key head.
+sliding window (all keys if there is none). G = H / Hkv query heads share one key head; cap(s) is
+soft_cap * tanh(s / soft_cap), or s if there is no cap.
 
-q, out: [T, H, D] fp32; cache: [num_blocks, 2, Hkv, block_size, D] fp32, keys before values, which
-already holds the step's own. Grouped-query attention: Ainslie et al., arXiv:2305.13245.
+q, out: [T, H, D] fp32. A cache holds one layer's keys and values in the type and the layout that
+its implementation reads; a slot is block * block_size + offset. Grouped-query attention: Ainslie
+et al., arXiv:2305.13245. Paging: Kwon et al., arXiv:2309.06180. Soft cap: Gemma 2,
+arXiv:2408.00118.
 
-Two implementations with the same two functions: `plan` does what all layers of a step share,
-`attend` is called by each layer. `native.py` is C and reads the cache in place; `gathered.py` is
-torch, for where the library wasn't built or a head is of a size that it can't do.
+Two implementations of one protocol: `native.py` is C; `gathered.py` is torch, for where the
+library wasn't built or a head is of a size that it can't do.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
+
+BLOCK_SIZE = 32  # tokens; the native layout knows no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,26 @@ class Span:
 
 
 class Implementation(Protocol):
-    """One way of attending. A plan is its own business; it is valid for one step."""
+    """One way of attending. Caches and plans are its own business; a plan is valid for one step."""
 
     name: str
 
+    def new_cache(
+        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Any:
+        """Return one layer's cache, all zeros, which takes memory as it is written."""
+        ...
+
+    def store(self, kv: Tensor, cache: Any, slot_mapping: Tensor) -> None:
+        """Write `kv` [T, 2, Hkv, D], rounded, to slots [T] int64, each at most once."""
+        ...
+
+    def clear(self, cache: Any, block_ids: list[int]) -> None:
+        """Zero blocks that hold values which must not reach their next owner."""
+        ...
+
     def plan(
-        self,
-        spans: list[Span],
-        block_tables: NDArray[np.int64],
-        block_size: int,
-        sliding_window: int | None,
+        self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None
     ) -> Any:
         """Lay out one step.
 
@@ -60,8 +75,8 @@ class Implementation(Protocol):
         """
         ...
 
-    def attend(self, q: Tensor, kv: Tensor, cache: Tensor, plan: Any, scale: float) -> Tensor:
-        """Return [T, H, D] for `q` [T, H, D]; `kv` [T, 2, Hkv, D] is in `cache` already."""
+    def attend(self, q: Tensor, cache: Any, plan: Any, scale: float, soft_cap: float) -> Tensor:
+        """Return [T, H, D] for `q` [T, H, D], whose keys are in `cache` already."""
         ...
 
 

@@ -2,8 +2,7 @@
 
 Decodes whose contexts have similar lengths form a group: their blocks are gathered into one
 padded [B, L] batch and the G queries of a key head are the rows of one product. A prompt's chunk
-is attended alone; without cached context its keys needn't be gathered. Gathering moves each
-context four times.
+is attended alone. Gathering moves each context four times.
 """
 
 from __future__ import annotations
@@ -15,6 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from tgi_cli.kernels.native.pages import zeros
+
+from . import BLOCK_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +40,7 @@ class _DecodeGroup:
 @dataclass(frozen=True, slots=True)
 class _PrefillChunk:
     tokens: slice
-    block_ids: Tensor | None  # [blocks] int64; None: the chunk is the whole context
+    block_ids: Tensor  # [blocks] int64
     context_len: int
     mask: Tensor | None  # [num_tokens, context_len] bool; None: plain causal
 
@@ -51,15 +54,29 @@ class GatheredPlan:
 
 
 class GatheredAttention:
+    """A cache is [num_blocks, 2, Hkv, block_size, D], keys before values."""
+
     name = "torch"
 
+    def __init__(self, block_size: int = BLOCK_SIZE) -> None:
+        self._block_size = block_size
+
+    def new_cache(
+        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Tensor:
+        return zeros((num_blocks, 2, num_kv_heads, self._block_size, head_dim), dtype)
+
+    def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
+        blocks, offsets = slot_mapping // self._block_size, slot_mapping % self._block_size
+        cache[blocks, :, :, offsets] = kv.to(cache.dtype)
+
+    def clear(self, cache: Tensor, block_ids: list[int]) -> None:
+        cache[block_ids] = 0.0
+
     def plan(
-        self,
-        spans: list[Span],
-        block_tables: NDArray[np.int64],
-        block_size: int,
-        sliding_window: int | None,
+        self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None
     ) -> GatheredPlan:
+        block_size = self._block_size
         result = GatheredPlan()
         for span in spans:
             if span.num_tokens > 1:
@@ -74,13 +91,19 @@ class GatheredAttention:
         return result
 
     def attend(
-        self, q: Tensor, kv: Tensor, cache: Tensor, plan: GatheredPlan, scale: float
+        self,
+        q: Tensor,
+        cache: Tensor,
+        plan: GatheredPlan,
+        scale: float,
+        soft_cap: float = 0.0,
     ) -> Tensor:
+        assert not soft_cap, "scaled_dot_product_attention has no cap"
         out = torch.empty(q.shape, dtype=q.dtype)
         for group in plan.decode_groups:
             _attend_decodes(q, cache, group, scale, out)
         for chunk in plan.prefill_chunks:
-            _attend_prefill(q, kv, cache, chunk, scale, out)
+            _attend_prefill(q, cache, chunk, scale, out)
         return out
 
 
@@ -143,17 +166,17 @@ def _plan_prefill(
         mask = keys <= queries
         if is_windowed:
             mask &= keys > queries - window
-    block_ids = None
-    if span.num_cached_tokens:
-        num_blocks = -(-span.context_len // block_size)
-        block_ids = torch.from_numpy(block_tables[span.row, :num_blocks].copy())
+    num_blocks = -(-span.context_len // block_size)
+    block_ids = torch.from_numpy(block_tables[span.row, :num_blocks].copy())
     return _PrefillChunk(tokens, block_ids, span.context_len, mask)
 
 
 def _gather(cache: Tensor, block_ids: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Copy `batch` equal runs of blocks out of the cache: keys and values, [B, Hkv, L, D] each."""
     num_kv_heads, head_dim = cache.shape[2], cache.shape[4]
-    blocks = cache.index_select(0, block_ids).unflatten(0, (batch, -1))  # [B, n, 2, Hkv, bs, D]
+    blocks = (
+        cache.index_select(0, block_ids).float().unflatten(0, (batch, -1))
+    )  # [B, n, 2, Hkv, bs, D]
     context = blocks.permute(2, 0, 3, 1, 4, 5).reshape(2, batch, num_kv_heads, -1, head_dim)
     return context[0], context[1]
 
@@ -171,13 +194,10 @@ def _attend_decodes(
 
 
 def _attend_prefill(
-    q: Tensor, kv: Tensor, cache: Tensor, chunk: _PrefillChunk, scale: float, out: Tensor
+    q: Tensor, cache: Tensor, chunk: _PrefillChunk, scale: float, out: Tensor
 ) -> None:
-    if chunk.block_ids is None:
-        keys, values = kv[chunk.tokens].permute(1, 2, 0, 3)[:, None]  # [1, Hkv, L, D] each
-    else:
-        keys, values = _gather(cache, chunk.block_ids, 1)
-        keys, values = keys[:, :, : chunk.context_len], values[:, :, : chunk.context_len]
+    keys, values = _gather(cache, chunk.block_ids, 1)
+    keys, values = keys[:, :, : chunk.context_len], values[:, :, : chunk.context_len]
     queries = q[chunk.tokens].transpose(0, 1)[None]  # [1, H, N, D]
     attended = scaled_dot_product_attention(
         queries,

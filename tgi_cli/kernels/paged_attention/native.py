@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tgi_cli.kernels import native
+from tgi_cli.kernels.native.pages import zeros
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +20,40 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_DIM = 256
 _MAX_GROUP = 16
+_KERNELS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # `Kernel` of tiles.h
+_pointer, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class _KvCache(ctypes.Structure):
+    _fields_ = (
+        ("data", _pointer),
+        *((name, _int) for name in ("kernel", "num_kv_heads", "head_dim")),
+    )
+
+
+class _Attention(ctypes.Structure):
+    _fields_ = (
+        *((name, _pointer) for name in ("q", "cache", "out", "block_tables", "spans")),
+        *((name, _int) for name in ("q_stride", "out_stride", "table_stride", "num_spans")),
+        *((name, _int) for name in ("num_heads", "sliding_window")),
+        ("scale", _float),
+        ("soft_cap", _float),
+    )
+
+
+class NativeCache:
+    """One layer's keys and values: `paged_attention.h` has the layout."""
+
+    def __init__(
+        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> None:
+        self.descriptor = _KvCache(
+            kernel=_KERNELS[dtype], num_kv_heads=num_kv_heads, head_dim=head_dim
+        )
+        library = native.function("tgi_kv_block_bytes", _pointer, returns=_int)
+        num_bytes = library(ctypes.byref(self.descriptor))
+        self.blocks = zeros((num_blocks, num_bytes // dtype.itemsize), dtype)
+        self.descriptor.data = self.blocks.data_ptr()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,52 +70,60 @@ class NativeAttention:
     def supports(num_heads: int, num_kv_heads: int, head_dim: int) -> bool:
         return (
             native.is_available()
-            and head_dim % 8 == 0
             and head_dim <= _MAX_HEAD_DIM
             and num_heads // num_kv_heads <= _MAX_GROUP
         )
 
+    def new_cache(
+        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> NativeCache:
+        return NativeCache(num_blocks, num_kv_heads, head_dim, dtype)
+
+    def store(self, kv: Tensor, cache: NativeCache, slot_mapping: Tensor) -> None:
+        num_tokens, _, num_kv_heads, head_dim = kv.shape
+        assert kv.stride()[1:] == (num_kv_heads * head_dim, head_dim, 1), kv.stride()
+        native.function("tgi_kv_store", _pointer, _pointer, _int, _pointer, _int)(
+            ctypes.byref(cache.descriptor),
+            kv.data_ptr(),
+            kv.stride(0),
+            slot_mapping.data_ptr(),
+            num_tokens,
+        )
+
+    def clear(self, cache: NativeCache, block_ids: list[int]) -> None:
+        cache.blocks[block_ids] = 0
+
     def plan(
-        self,
-        spans: list[Span],
-        block_tables: NDArray[np.int64],
-        block_size: int,
-        sliding_window: int | None,
+        self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None
     ) -> NativePlan:
         rows = [(span.start, span.end, span.context_len, span.row) for span in spans]
         return NativePlan(np.array(rows, dtype=np.int64), block_tables, sliding_window or 0)
 
     def attend(
-        self, q: Tensor, kv: Tensor, cache: Tensor, plan: NativePlan, scale: float
+        self,
+        q: Tensor,
+        cache: NativeCache,
+        plan: NativePlan,
+        scale: float,
+        soft_cap: float = 0.0,
     ) -> Tensor:
         _num_tokens, num_heads, head_dim = q.shape
-        num_kv_heads, block_size = cache.shape[2], cache.shape[3]
         assert q.stride()[1:] == (head_dim, 1), q.stride()
-        assert cache.is_contiguous()
         out = torch.empty(q.shape, dtype=torch.float32)
-        _attention()(
-            q.data_ptr(),
-            q.stride(0),
-            cache.data_ptr(),
-            out.data_ptr(),
-            plan.block_tables.ctypes.data,
-            plan.block_tables.shape[1],
-            plan.spans.ctypes.data,
-            len(plan.spans),
-            num_heads,
-            num_kv_heads,
-            head_dim,
-            block_size,
-            plan.sliding_window,
-            scale,
+        attention = _Attention(
+            q=q.data_ptr(),
+            cache=ctypes.addressof(cache.descriptor),
+            out=out.data_ptr(),
+            block_tables=plan.block_tables.ctypes.data,
+            spans=plan.spans.ctypes.data,
+            q_stride=q.stride(0),
+            out_stride=num_heads * head_dim,
+            table_stride=plan.block_tables.shape[1],
+            num_spans=len(plan.spans),
+            num_heads=num_heads,
+            sliding_window=plan.sliding_window,
+            scale=scale,
+            soft_cap=soft_cap,
         )
+        native.function("tgi_paged_attention", _pointer)(ctypes.byref(attention))
         return out
-
-
-def _attention() -> native.Function:
-    pointer, size = native.Pointer, native.Int
-    return native.function(
-        "tgi_paged_attention",
-        *(pointer, size, pointer, pointer, pointer, size, pointer),
-        *(size, size, size, size, size, size, native.Float),
-    )

@@ -18,6 +18,7 @@ def paged_attention(
     block_tables: list[list[int]],
     scale: float,
     sliding_window: int | None,
+    soft_cap: float = 0.0,
 ) -> Tensor:
     """q: [T, H, D]; cache: [num_blocks, 2, Hkv, block_size, D]. Returns [T, H, D]."""
     block_size, num_kv_heads = cache.shape[3], cache.shape[2]
@@ -34,6 +35,9 @@ def paged_attention(
             for head in range(q.shape[1]):
                 keys = context[first : position + 1, 0, head // group_size]
                 values = context[first : position + 1, 1, head // group_size]
-                weights = torch.softmax(keys @ q[token, head] * scale, dim=0)
+                scores = keys @ q[token, head] * scale
+                if soft_cap:
+                    scores = soft_cap * torch.tanh(scores / soft_cap)
+                weights = torch.softmax(scores, dim=0)
                 out[token, head] = weights @ values
     return out

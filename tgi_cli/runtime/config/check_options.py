@@ -31,6 +31,11 @@ def check_options(options: ServeOptions) -> None:
     _check_token_limits(options)
     _check_shards(options)
     _check_device(options)
+    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
+        raise ArgumentError(
+            f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
+            "float16, bfloat16 or float32"
+        )
 
 
 def asked_input_tokens(options: ServeOptions) -> int | None:

@@ -110,6 +110,15 @@ SETTINGS: tuple[Setting, ...] = (
         ),
         default_note="the checkpoint's own",
     ),
+    dataclasses.replace(
+        _choice(
+            "kv_cache_dtype",
+            MODEL,
+            ("float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"),
+            "Number format of keys and values in the cache; fp8 isn't for CPUs.",
+        ),
+        default_note="dtype",
+    ),
     Setting(
         name="tokenizer_config_path",
         group=MODEL,

@@ -11,6 +11,8 @@ from typing import Literal
 
 from tgi_cli.runtime.config.model_config import Dtype
 
+KvCacheDtype = Literal["float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"]
+
 DEMO_MODEL = "demo"
 
 
@@ -22,6 +24,7 @@ class ServeOptions:
     model_id: str = DEMO_MODEL  # hub id, folder of safetensors, .gguf file, or "demo"
     revision: str | None = None
     dtype: Dtype | None = None
+    kv_cache_dtype: KvCacheDtype | None = None
     tokenizer_config_path: str | None = None
     huggingface_hub_cache: str | None = None
 

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.check_options import (
     check_options,
     check_within_batch,
 )
-from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, TextAssets, WeightsSource
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.parsers import is_ip_address
 from tgi_cli.runtime.config.resolved import (
@@ -27,8 +27,8 @@ from tgi_cli.runtime.config.resolved import (
     RouterConfig,
 )
 
-BLOCK_SIZE = 16  # tokens
-_BYTES_PER_VALUE = 4  # weights and KV cache are fp32 in memory on the CPU
+BLOCK_SIZE = 32  # tokens; the CPU kernels know no other
+_BYTES: dict[Dtype, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 _USABLE_SHARE = 0.95  # of the memory that the system calls available
 _BASE_PREFILL_TOKENS = 4096
 _CPU_STEP_TOKENS = 512  # a matrix product on a CPU is at its peak with this many rows
@@ -60,6 +60,7 @@ class HardwareFacts:
 
     num_cores: int
     available_memory_bytes: int
+    has_native_kernels: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,11 @@ class _Resolver:
         self._decide("revision", revision, "commit on the hub" if model.sha else "local files")
         asked = "asked for" if options.dtype else "the checkpoint's own"
         self._decide("dtype", self._dtype, f"{asked}; computed in float32")
+        self._decide(
+            "kv_cache_dtype",
+            self._kv_cache_dtype,
+            "asked for" if options.kv_cache_dtype else "as the weights",
+        )
         self._decide("device", "cpu", "this version computes on the CPU only")
         self._decide(
             "weights",
@@ -125,20 +131,33 @@ class _Resolver:
         )
 
     @property
-    def _dtype(self) -> str:
+    def _dtype(self) -> Dtype:
         return self._options.dtype or self._model.config.checkpoint_dtype
+
+    @property
+    def _kv_cache_dtype(self) -> Dtype:
+        asked = self._options.kv_cache_dtype
+        if asked is None:
+            return self._dtype
+        assert asked in _BYTES, asked  # `check_options` has refused the others
+        return asked
 
     # Memory
 
     @property
     def _weights_bytes(self) -> int:
-        return self._model.weights.num_parameters * _BYTES_PER_VALUE
+        config = self._model.config
+        # The embedding is read as it is, the head in panels; if they are tied, it is there twice.
+        num_twice = config.vocab_size * config.hidden_size if config.tie_word_embeddings else 0
+        dtype: Dtype = self._dtype if self._hardware.has_native_kernels else "float32"
+        return (self._model.weights.num_parameters + num_twice) * _BYTES[dtype]
 
     @property
     def _block_bytes(self) -> int:
         config = self._model.config
-        values = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-        return values * _BYTES_PER_VALUE * BLOCK_SIZE
+        value_size = _num_blocks(config.head_dim) * BLOCK_SIZE  # values lie in panels that wide
+        values = config.num_layers * config.num_kv_heads * (config.head_dim + value_size)
+        return values * _BYTES[self._kv_cache_dtype] * BLOCK_SIZE
 
     def _blocks_that_fit(self) -> int:
         available = self._hardware.available_memory_bytes
@@ -290,7 +309,8 @@ class _Resolver:
             weights=self._model.weights,
             eos_token_ids=self._model.eos_token_ids,
             device="cpu",
-            dtype=self._options.dtype or self._model.config.checkpoint_dtype,
+            dtype=self._dtype,
+            kv_cache_dtype=self._kv_cache_dtype,
             block_size=BLOCK_SIZE,
             num_blocks=limits.num_blocks,
             max_step_tokens=self._max_step_tokens(limits),

@@ -27,6 +27,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     eos_token_ids: tuple[int, ...]
     device: Literal["cpu", "cuda"]
     dtype: Dtype  # the weights are rounded to this
+    kv_cache_dtype: Dtype
     block_size: int  # tokens
     num_blocks: int
     max_step_tokens: int  # prefill and decode together, one forward pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels.paged_attention import BLOCK_SIZE
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput
 from tgi_cli.runtime.engine.plan import StepPlan
@@ -13,13 +14,14 @@ from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
 from tgi_cli.runtime.layers.rope import RotaryTable
 from tgi_cli.runtime.models.base import Model
+from tgi_cli.runtime.models.weights import TORCH_DTYPES
 
 
 class Runner:
     def __init__(self, config: EngineConfig, model: Model, attention: AttentionBackend) -> None:
         self._model = model
         self._sliding_window = config.model.sliding_window
-        self._block_size = config.block_size
+        assert config.block_size == BLOCK_SIZE, config.block_size
         self._attention = attention
         self._rotary = RotaryTable(
             config.model.head_dim,
@@ -28,11 +30,12 @@ class Runner:
             config.model.rope_scaling,
         )
         self._kv_cache = KVCache(
+            attention,
             num_layers=config.model.num_layers,
             num_blocks=config.num_blocks,
-            block_size=config.block_size,
             num_kv_heads=config.model.num_kv_heads,
             head_dim=config.model.head_dim,
+            dtype=TORCH_DTYPES[config.kv_cache_dtype],
         )
         self._batch = BatchBuilder(
             max_running=config.max_running,
@@ -50,12 +53,10 @@ class Runner:
     def _context(self, batch: ModelInput) -> ForwardContext:
         cos, signed_sin = self._rotary.at(batch.positions)
         tables = self._batch.block_tables
-        attention = self._attention.plan(batch.spans, tables, self._block_size, None)
+        attention = self._attention.plan(batch.spans, tables, None)
         windowed = attention
         if self._sliding_window is not None:
-            windowed = self._attention.plan(
-                batch.spans, tables, self._block_size, self._sliding_window
-            )
+            windowed = self._attention.plan(batch.spans, tables, self._sliding_window)
         return ForwardContext(
             cos=cos,
             signed_sin=signed_sin,

@@ -1,28 +1,40 @@
-"""The paged KV cache: a tensor per layer, whose pages are committed when first written.
+"""The paged KV cache: one layer's keys and values after the other, in the backend's own layout.
 
-Each is [num_blocks, 2, Hkv, block_size, D] fp32, keys at 0 and values at 1 of the second axis.
+Zeros at first, and memory is taken as blocks are written. Zeros matter: padding is masked, but a
+masked NaN would still spoil the sum.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
-from tgi_cli.kernels.native.pages import zeros
+from tgi_cli.runtime.layers.attention import AttentionBackend
+
+if TYPE_CHECKING:
+    import torch
 
 
 class KVCache:
     def __init__(
-        self, *, num_layers: int, num_blocks: int, block_size: int, num_kv_heads: int, head_dim: int
+        self,
+        backend: AttentionBackend,
+        *,
+        num_layers: int,
+        num_blocks: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
     ) -> None:
-        shape = (num_blocks, 2, num_kv_heads, block_size, head_dim)
-        # Zeros matter: padding is masked, but a masked NaN would still spoil the sum.
-        self._layers = [zeros(shape, torch.float32) for _ in range(num_layers)]
+        self._backend = backend
+        self.layers = [
+            backend.new_cache(num_blocks, num_kv_heads, head_dim, dtype) for _ in range(num_layers)
+        ]
 
-    def layer(self, index: int) -> Tensor:
-        return self._layers[index]
+    def layer(self, index: int) -> Any:
+        """Return the cache of one layer, as its backend takes it."""
+        return self.layers[index]
 
     def clear(self, block_ids: list[int]) -> None:
         """Zero blocks that hold values which must not reach their next owner."""
-        for layer in self._layers:
-            layer[block_ids] = 0.0
+        for layer in self.layers:
+            self._backend.clear(layer, block_ids)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tgi_cli.kernels import decoder
-from tgi_cli.kernels.kv_store import kv_store
 from tgi_cli.kernels.paged_attention.native import NativePlan
 from tgi_cli.kernels.rotary import rotate_
 from tgi_cli.runtime.config.model_config import ModelConfig
@@ -66,9 +65,9 @@ class SelfAttention:
         rotate_(qkv[:, : num_heads + num_kv_heads], context.cos, context.signed_sin)
         kv = qkv[:, num_heads:].unflatten(1, (2, num_kv_heads))  # [T, 2, Hkv, D]
         cache = context.kv_cache.layer(layer_index)
-        kv_store(kv, cache, context.slot_mapping)
+        self._backend.store(kv, cache, context.slot_mapping)
         plan = context.windowed_attention if is_windowed else context.attention
-        attended = self._backend.attend(q, kv, cache, plan, self._scale)  # [T, H, D]
+        attended = self._backend.attend(q, cache, plan, self._scale, 0.0)  # [T, H, D]
         return self.out(attended.flatten(1))
 
 
@@ -192,7 +191,6 @@ class DecoderStack:
                 sliding_window=config.sliding_window,
             )
             layers = [layer.kernel_layer for layer in self._layers]
-            caches = [kv_cache.layer(index) for index in range(len(layers))]
-            made = decoder.Decoder(layers, self._final_norm.weight, sizes, caches)
+            made = decoder.Decoder(layers, self._final_norm.weight, sizes, kv_cache.layers)
             self._fused = (kv_cache, made)
         return self._fused[1]

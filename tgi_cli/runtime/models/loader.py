@@ -12,6 +12,7 @@ from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.models.base import Model
 from tgi_cli.runtime.models.registry import MODELS
 from tgi_cli.runtime.models.weights import Weights
+from tgi_cli.runtime.platforms import cpu
 
 
 def load_model(
@@ -22,5 +23,6 @@ def load_model(
     Raises:
         CorruptModelError: a file changed since it was checked.
     """
+    cpu.give_back_freed_memory()
     weights = Weights(WeightsReader(source), config, dtype)
     return MODELS[config.family](config, weights, backend)

@@ -21,7 +21,7 @@ _PLAIN_TYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
@@ -34,7 +34,7 @@ class Weights:
     def __init__(self, reader: WeightsReader, config: ModelConfig, dtype: Dtype) -> None:
         self._reader = reader
         self._config = config
-        self._dtype = _TORCH_DTYPES[dtype]
+        self._dtype = TORCH_DTYPES[dtype]
 
     def get(self, name: str) -> Tensor:
         """Return one tensor in the weights' type; a copy that shares nothing with the file."""

@@ -10,16 +10,20 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import tgi_cli
 from tgi_cli.runtime.config.resolve import HardwareFacts
 
 _ROOT = Path("/")
+_NATIVE_LIBRARY = Path(tgi_cli.__file__).parent / "kernels" / "native"
 _CGROUPS = Path("sys/fs/cgroup")
 
 
 def read_hardware(root: Path = _ROOT) -> HardwareFacts:
     """Return the facts; `root` is where /proc and /sys are."""
     return HardwareFacts(
-        num_cores=num_cores(root), available_memory_bytes=available_memory_bytes(root)
+        num_cores=num_cores(root),
+        available_memory_bytes=available_memory_bytes(root),
+        has_native_kernels=any(_NATIVE_LIBRARY.glob("_native*.so")),
     )
 
 

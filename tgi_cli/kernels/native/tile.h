@@ -1,4 +1,4 @@
-/* The tiles of a product for one instruction set. cpu.c includes this once for each, having defined
+/* The tiles of a product for one instruction set. tiles.c includes this once for each, having defined
  *
  *     ISA(name), NAME     the name with the set's suffix; the set's name
  *     TARGET              the attribute that lets the compiler use the set
@@ -9,7 +9,8 @@
  * and ISA(all), which makes a vector of one number, and the loads ISA(load_f32|f16|bf16|int8|int4). A tile is `rows` rows times
  * `vectors` vectors of columns: several panels, one, or a part of one. Its sums stay in registers while k
  * runs: one chain of fused multiply-adds for each output element, from the first k to the last, whatever
- * the tile. So a row's bits don't depend on its company, nor on the instruction set.
+ * the tile, put or added to what is there. So a row's bits don't depend on its company, nor on the
+ * instruction set.
  *
  * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is unrolled;
  * otherwise the compiler keeps the sums in memory, which costs a factor of three.
@@ -26,15 +27,19 @@
 #define INT4_PANEL(j) ((j) / PER_PANEL)
 #define INT4_COLUMN(j) (INT4_PANEL(j) * PANEL + INT4_PAIR(j) * LANES + (j) % 2 * 16)
 
-/* `out` [rows][stride] holds the sums so far if the tile resumes; store and load change no bit. */
-#define LOAD_SUMS(COLUMN)                                                                  \
-    VEC sums[MAX_TILE_ROWS][8];                                                                 \
-    EACH_ROW(i) EACH_VECTOR(j) {                                                           \
-        if (resumes) memcpy(&sums[i][j], out + i * stride + COLUMN(j), sizeof(VEC));       \
-        else sums[i][j] = (VEC){0};                                                        \
+#define NO_SUMS               \
+    VEC sums[MAX_TILE_ROWS][8]; \
+    EACH_ROW(i) EACH_VECTOR(j) sums[i][j] = (VEC){0};
+#define PUT_SUMS(COLUMN)                                               \
+    EACH_ROW(i) EACH_VECTOR(j) {                                       \
+        float *to = t->out + i * t->stride + COLUMN(j);                \
+        if (t->adds) {                                                 \
+            VEC before;                                                \
+            memcpy(&before, to, sizeof before);                        \
+            sums[i][j] = before + sums[i][j];                          \
+        }                                                              \
+        memcpy(to, &sums[i][j], sizeof(VEC));                          \
     }
-#define STORE_SUMS(COLUMN) \
-    EACH_ROW(i) EACH_VECTOR(j) memcpy(out + i * stride + COLUMN(j), &sums[i][j], sizeof(VEC));
 #define ADD_PRODUCTS                                      \
     EACH_ROW(i) {                                         \
         const VEC a = ISA(all)(x[i * x_stride + k]);      \
@@ -47,19 +52,17 @@
         for (int line = 0; line < (bytes); line += 64)                                 \
             __builtin_prefetch(w + p * panel_bytes + line + AHEAD);
 
-#define UNPACK_TILE                                                              \
-    const float *x = t->x;                                                       \
-    const int64_t x_stride = t->x_stride, stride = t->stride;                    \
-    const int resumes = t->resumes;                                              \
-    float *out = t->out;                                                         \
-    const char *w = t->w;                                                        \
+#define UNPACK_TILE                        \
+    const float *x = t->x;                 \
+    const int64_t x_stride = t->x_stride;  \
+    const char *w = t->w;                  \
     const int64_t panel_bytes = t->panel_bytes;
 
 #define PLAIN_TILE(format, size)                                                                \
     TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows,               \
                                               const int vectors, const int first) {             \
         UNPACK_TILE                                                                             \
-        LOAD_SUMS(PLAIN_COLUMN)                                                                 \
+        NO_SUMS                                                                 \
         w += first * LANES * size;                                                              \
         for (int64_t k = 0; k < t->k; k++) {                                                    \
             VEC b[8];                                                                           \
@@ -70,7 +73,7 @@
             ADD_PRODUCTS                                                                        \
             w += PANEL * size;                                                                  \
         }                                                                                       \
-        STORE_SUMS(PLAIN_COLUMN)                                                                \
+        PUT_SUMS(PLAIN_COLUMN)                                                                \
     }
 
 /* INT8: weight = code * scale; a group's scales stay in registers. */
@@ -79,10 +82,11 @@
                                                          const int vectors, const int first) {  \
         UNPACK_TILE                                                                             \
         const char *group = t->scales + first * LANES * scale_size;                             \
-        LOAD_SUMS(PLAIN_COLUMN)                                                                 \
+        NO_SUMS                                                                 \
         w += first * LANES;                                                                     \
-        for (int64_t begin = 0; begin < t->k; begin += t->group_size) {                         \
-            const int64_t end = begin + t->group_size < t->k ? begin + t->group_size : t->k;    \
+        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
+            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
+            if (end > t->k) end = t->k;                                                         \
             VEC scales[8];                                                                      \
             EACH_VECTOR(j)                                                                      \
             scales[j] = ISA(load_##scale_format)(group + j / PER_PANEL * t->panel_scales +      \
@@ -98,7 +102,7 @@
             }                                                                                   \
             group += PANEL * scale_size;                                                        \
         }                                                                                       \
-        STORE_SUMS(PLAIN_COLUMN)                                                                \
+        PUT_SUMS(PLAIN_COLUMN)                                                                \
     }
 
 /* INT4: weight = code * scale + offset, rounded once. */
@@ -107,9 +111,10 @@
                                                          const int vectors, const int first) {  \
         UNPACK_TILE                                                                             \
         const char *scale = t->scales, *offset = t->offsets;                                    \
-        LOAD_SUMS(INT4_COLUMN)                                                                  \
-        for (int64_t begin = 0; begin < t->k; begin += t->group_size) {                         \
-            const int64_t end = begin + t->group_size < t->k ? begin + t->group_size : t->k;    \
+        NO_SUMS                                                                  \
+        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
+            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
+            if (end > t->k) end = t->k;                                                         \
             VEC scales[8], offsets[8];                                                          \
             EACH_VECTOR(j) {                                                                    \
                 const int64_t at = INT4_PANEL(j) * t->panel_scales +                            \
@@ -133,7 +138,7 @@
             scale += PANEL * scale_size;                                                        \
             offset += PANEL * scale_size;                                                       \
         }                                                                                       \
-        STORE_SUMS(INT4_COLUMN)                                                                 \
+        PUT_SUMS(INT4_COLUMN)                                                                 \
     }
 
 PLAIN_TILE(f32, 4)
@@ -150,6 +155,10 @@ INT4_TILE(f16, 2)
     case number:                                                                                \
         if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \
             tile(&t, number, vectors, 0);                                                       \
+            break;                                                                              \
+        }                                                                                       \
+        if (vectors > 2 * PER_PANEL && panels == 2) {                                           \
+            tile(&t, number, 2 * PER_PANEL, 0);                                                 \
             break;                                                                              \
         }                                                                                       \
         for (int p = 0; p < panels; p++) {                                                      \
@@ -176,36 +185,37 @@ ROWS_FUNCTION(int8_f16, EACH_SCALED_TILE, 1)
 ROWS_FUNCTION(int4_f32, EACH_SCALED_TILE, 2)
 ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
 
-/* Codes to floats: one panel from `k` to `end`, to [end - k][PANEL]. */
+/* Codes to floats, one panel: out [k][PANEL]. */
 #define SCALED_WIDEN(scale_format, scale_size)                                                  \
-    TARGET static void ISA(widen_int8_##scale_format)(const Tile *t, int64_t k, int64_t end,    \
-                                                      float *out) {                             \
-        for (int64_t group = k / t->group_size; k < end; group++) {                             \
+    TARGET static void ISA(widen_int8_##scale_format)(const Tile *t, float *out) {              \
+        const char *w = t->w, *group = t->scales;                                               \
+        for (int64_t k = 0, end; k < t->k; group += PANEL * scale_size) {                       \
             VEC scales[PER_PANEL];                                                              \
             for (int j = 0; j < PER_PANEL; j++)                                                 \
-                scales[j] = ISA(load_##scale_format)(t->scales +                                \
-                                                     (group * PANEL + j * LANES) * scale_size); \
-            for (; k < end && k < (group + 1) * t->group_size; k++)                             \
+                scales[j] = ISA(load_##scale_format)(group + j * LANES * scale_size);           \
+            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
+            for (; k < end && k < t->k; k++, w += PANEL)                                        \
                 for (int j = 0; j < PER_PANEL; j++, out += LANES) {                             \
-                    VEC value = scales[j] * ISA(load_int8)(t->w + k * PANEL + j * LANES);       \
+                    VEC value = scales[j] * ISA(load_int8)(w + j * LANES);                      \
                     memcpy(out, &value, sizeof value);                                          \
                 }                                                                               \
         }                                                                                       \
     }                                                                                           \
-    TARGET static void ISA(widen_int4_##scale_format)(const Tile *t, int64_t k, int64_t end,    \
-                                                      float *out) {                             \
-        for (int64_t group = k / t->group_size; k < end; group++) {                             \
+    TARGET static void ISA(widen_int4_##scale_format)(const Tile *t, float *out) {              \
+        const char *w = t->w, *scale = t->scales, *offset = t->offsets;                         \
+        for (int64_t k = 0, end; k < t->k;                                                      \
+             scale += PANEL * scale_size, offset += PANEL * scale_size) {                       \
             VEC scales[PER_PANEL], offsets[PER_PANEL];                                          \
             for (int j = 0; j < PER_PANEL; j++) {                                               \
-                const int64_t at = (group * PANEL + j * LANES) * scale_size;                    \
-                scales[j] = ISA(load_##scale_format)(t->scales + at);                           \
-                offsets[j] = ISA(load_##scale_format)(t->offsets + at);                         \
+                scales[j] = ISA(load_##scale_format)(scale + j * LANES * scale_size);           \
+                offsets[j] = ISA(load_##scale_format)(offset + j * LANES * scale_size);         \
             }                                                                                   \
-            for (; k < end && k < (group + 1) * t->group_size; k++, out += PANEL)               \
+            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
+            for (; k < end && k < t->k; k++, w += PANEL / 2, out += PANEL)                      \
                 for (int low = 0; low < PER_PANEL / 2; low++) {                                 \
                     const int high = low + PER_PANEL / 2;                                       \
                     VEC codes[2];                                                               \
-                    ISA(load_int4)(t->w + k * PANEL / 2 + low * LANES, codes);                  \
+                    ISA(load_int4)(w + low * LANES, codes);                                     \
                     VEC value = codes[0] * scales[low] + offsets[low];                          \
                     memcpy(out + low * LANES, &value, sizeof value);                            \
                     value = codes[1] * scales[high] + offsets[high];                            \
@@ -244,8 +254,8 @@ static const InstructionSet ISA(set) = {
 #undef INT4_PAIR
 #undef INT4_PANEL
 #undef INT4_COLUMN
-#undef LOAD_SUMS
-#undef STORE_SUMS
+#undef NO_SUMS
+#undef PUT_SUMS
 #undef ADD_PRODUCTS
 #undef UNPACK_TILE
 #undef PREFETCH

@@ -1,0 +1,161 @@
+"""Products with packed weights: right, and the same bits whatever a row's company."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgi_cli.kernels import linear, native
+
+FORMATS = ["float32", "float16", "bfloat16", "int8", "int8_half", "int4", "int4_half"]
+SETS = {0: "portable", 1: "avx2", 2: "avx512"}
+needs_native = pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
+
+
+def randn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)))
+
+
+def weight_of(
+    name: str, num_out: int, num_in: int, group_size: int = 16
+) -> torch.Tensor | linear.Codes:
+    if not name.startswith("int"):
+        return randn(num_out, num_in).to(getattr(torch, name))
+    generator = torch.Generator().manual_seed(num_out)
+    num_groups = -(-num_in // group_size)
+    dtype = torch.float16 if name.endswith("half") else torch.float32
+    scales = (torch.rand(num_out, num_groups, generator=generator) / 8).to(dtype)
+    if name.startswith("int8"):
+        codes = torch.randint(-128, 128, (num_out, num_in), generator=generator).to(torch.int8)
+        return linear.Codes(codes, scales, None, group_size)
+    codes = torch.randint(0, 16, (num_out, num_in), generator=generator).to(torch.uint8)
+    offsets = randn(num_out, num_groups).to(dtype)
+    return linear.Codes(codes, scales, offsets, group_size)
+
+
+def widened(weight: torch.Tensor | linear.Codes) -> torch.Tensor:
+    return weight.dequantize() if isinstance(weight, linear.Codes) else weight.float()
+
+
+def within_rounding(y: torch.Tensor, x: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether `y` is within the bound on a sum in fp32 of these products, in any order."""
+    exact = x.double() @ plain.double().T
+    bound = (x.abs() @ plain.abs().T) * (x.shape[1] + 3) * 2**-24
+    return bool(((y - exact).abs() <= bound).all())
+
+
+@pytest.fixture(params=SETS, ids=SETS.values())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run with each set of vectors that this machine has."""
+    if not native.is_available():
+        pytest.skip("no compiler at install")
+    before = native.instruction_set()
+    chosen = native.choose_instruction_set(request.param)
+    if request.param and chosen == native.choose_instruction_set(request.param - 1):
+        pytest.skip("this machine hasn't got it")
+    native.choose_instruction_set(request.param)
+    yield request.param
+    assert native.choose_instruction_set(2) == before
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 6, 7, 14, 15, 17, 33, 130])
+@pytest.mark.parametrize(("num_out", "num_in"), [(1, 1), (67, 33), (192, 577)])
+def test_every_format_with_any_number_of_rows(instruction_set, name, num_rows, num_out, num_in):
+    weight, x = weight_of(name, num_out, num_in), randn(num_rows, num_in)
+
+    y = linear.linear(x, linear.pack(weight))
+
+    assert within_rounding(y, x, widened(weight))
+
+
+@pytest.mark.parametrize("name", FORMATS[1:])
+def test_a_narrow_weight_gives_the_bits_of_its_widened_self(instruction_set, name):
+    weight, x = weight_of(name, 100, 333), randn(40, 333)
+
+    y = linear.linear(x, linear.pack(weight))
+
+    if instruction_set or not name.startswith("int4"):  # portable vectors round twice
+        assert torch.equal(y, linear.linear(x, linear.pack(widened(weight))))
+
+
+@needs_native
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(FORMATS),
+    num_rows=st.integers(1, 257),
+    num_out=st.integers(1, 80),
+    num_in=st.integers(1, 600),
+    group_size=st.sampled_from([1, 16, 48, 128, 1000]),
+    num_threads=st.integers(1, 2),
+    data=st.data(),
+)
+def test_a_rows_bits_depend_on_nothing_else(
+    name, num_rows, num_out, num_in, group_size, num_threads, data
+):
+    packed = linear.pack(weight_of(name, num_out, num_in, group_size))
+    x = randn(num_rows, num_in)
+    native.set_num_threads(num_threads)
+    whole = linear.linear(x, packed)
+    begin = data.draw(st.integers(0, num_rows - 1))
+    end = data.draw(st.integers(begin + 1, num_rows))
+    order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(begin))
+
+    native.set_num_threads(3 - num_threads)
+    part = linear.linear(x[begin:end], packed)
+    shuffled = linear.linear(x[order], packed)
+
+    native.set_num_threads(2)
+    assert torch.equal(part, whole[begin:end])
+    assert torch.equal(shuffled, whole[order])
+
+
+@needs_native
+def test_bits_are_the_same_with_avx2_and_avx512():
+    results = []
+    for best in (1, 2):
+        native.choose_instruction_set(best)
+        results += [
+            linear.linear(randn(19, 577), linear.pack(weight_of(name, 70, 577))) for name in FORMATS
+        ]
+
+    half = len(results) // 2
+    assert all(torch.equal(a, b) for a, b in zip(results[:half], results[half:], strict=True))
+
+
+@pytest.mark.parametrize("num_up", [1, 15, 16, 40, 96])
+@pytest.mark.parametrize("name", ["float16", "int4"])
+def test_a_gated_product_is_silu_of_the_gates_times_the_others(num_up, name):
+    weight, x, bias = weight_of(name, 2 * num_up, 50), randn(5, 50), randn(2 * num_up)
+
+    y = linear.linear(x, linear.pack(weight, bias, gated=True))
+
+    gate, up = (x @ widened(weight).T + bias).chunk(2, dim=-1)
+    torch.testing.assert_close(y, torch.nn.functional.silu(gate) * up, rtol=1e-4, atol=1e-4)
+
+
+@needs_native
+def test_rows_may_be_apart_and_nothing_outside_is_written():
+    x, packed = randn(9, 40)[:, :33], linear.pack(weight_of("float32", 45, 33))
+    y = torch.full((11, 50), float("nan"))
+
+    linear.multiply(x, packed, out=y[1:10, :45])
+
+    assert torch.equal(y[1:10, :45], linear.linear(x.contiguous(), packed))
+    assert int(torch.isfinite(y).sum()) == 9 * 45
+
+
+@needs_native
+@pytest.mark.parametrize("num_in", [576, 2048, 8192])
+def test_the_error_is_within_twice_that_of_torch(num_in):
+    x, weight = randn(16, num_in), randn(256, num_in)
+    exact = x.double() @ weight.double().T
+
+    ours = (linear.linear(x, linear.pack(weight)) - exact).square().mean().sqrt()
+    theirs = (torch.nn.functional.linear(x, weight) - exact).square().mean().sqrt()
+
+    assert ours <= 2 * theirs
