@@ -42,7 +42,9 @@ def make_runner(config: EngineConfig) -> Runner:
     model = config.model
     attention = choose(model.num_heads, model.num_kv_heads, model.head_dim)
     with torch.no_grad():
-        loaded = load_model(model, config.weights, config.dtype, attention)
+        loaded = load_model(
+            model, config.weights, config.dtype, attention, keeps_grid=config.keeps_grid
+        )
     return Runner(config, loaded, attention)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels.linear import Codes
+
 BLOCK_BYTES = {
     "F32": (1, 4),
     "F16": (1, 2),
@@ -37,6 +39,27 @@ def dequantize(raw: Tensor, ggml_type: str, num_elements: int) -> Tensor:
     assert raw.numel() == num_elements // block_size * block_bytes, (ggml_type, raw.numel())
     blocks = raw.view(-1, block_bytes)
     return _DEQUANTIZERS[ggml_type](blocks).reshape(-1)
+
+
+def codes_of(raw: Tensor, ggml_type: str, shape: tuple[int, ...]) -> Codes | None:
+    """Return a matrix [N, K] on its own grid; None for the types that have another kind of grid."""
+    if ggml_type not in ("Q4_0", "Q4_1", "Q8_0"):
+        return None
+    num_rows, num_k = shape
+    block_size, block_bytes = BLOCK_BYTES[ggml_type]
+    assert num_k % block_size == 0, shape
+    blocks = raw.view(-1, block_bytes)
+    groups = (num_rows, num_k // block_size)
+    scales = _view(blocks[:, :2], torch.float16).view(groups)
+    if ggml_type == "Q8_0":
+        return Codes(_view(blocks[:, 2:], torch.int8).view(shape), scales, None, block_size)
+    if ggml_type == "Q4_1":
+        offsets, nibbles = _view(blocks[:, 2:4], torch.float16).view(groups), blocks[:, 4:]
+    else:  # d (q - 8) = d q - 8 d, and eight times an fp16 is exact, if not too large for one
+        offsets, nibbles = -8 * scales, blocks[:, 2:]
+        if not bool(offsets.isfinite().all()):
+            return None
+    return Codes(_nibbles(nibbles).view(shape), scales, offsets, block_size)
 
 
 def _plain(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -31,6 +31,11 @@ def check_options(options: ServeOptions) -> None:
     _check_token_limits(options)
     _check_shards(options)
     _check_device(options)
+    if options.quantize not in (None, "gguf"):
+        raise ArgumentError(
+            f"`quantize` is {options.quantize}, which this version can't serve; it takes gguf, or "
+            "none for weights of float32, float16 or bfloat16"
+        )
     if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
         raise ArgumentError(
             f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "

@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import msgspec
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config import parsers
-from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.options import KvCacheDtype, Quantize, ServeOptions
 from tgi_cli.runtime.config.parsers import Parser
 
 MODEL = "Model"
@@ -112,9 +113,18 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     dataclasses.replace(
         _choice(
+            "quantize",
+            MODEL,
+            get_args(Quantize),
+            "gguf computes with a GGUF file's own Q4_0, Q4_1 and Q8_0; no other is served yet.",
+        ),
+        default_note="weights are rounded to dtype",
+    ),
+    dataclasses.replace(
+        _choice(
             "kv_cache_dtype",
             MODEL,
-            ("float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"),
+            get_args(KvCacheDtype),
             "Number format of keys and values in the cache; fp8 isn't for CPUs.",
         ),
         default_note="dtype",

@@ -11,6 +11,19 @@ from typing import Literal
 
 from tgi_cli.runtime.config.model_config import Dtype
 
+Quantize = Literal[
+    "gguf",  # ours; the others are TGI's
+    "awq",
+    "bitsandbytes",
+    "bitsandbytes-fp4",
+    "bitsandbytes-nf4",
+    "compressed-tensors",
+    "eetq",
+    "exl2",
+    "fp8",
+    "gptq",
+    "marlin",
+]
 KvCacheDtype = Literal["float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"]
 
 DEMO_MODEL = "demo"
@@ -24,6 +37,7 @@ class ServeOptions:
     model_id: str = DEMO_MODEL  # hub id, folder of safetensors, .gguf file, or "demo"
     revision: str | None = None
     dtype: Dtype | None = None
+    quantize: Quantize | None = None
     kv_cache_dtype: KvCacheDtype | None = None
     tokenizer_config_path: str | None = None
     huggingface_hub_cache: str | None = None

@@ -117,6 +117,12 @@ class _Resolver:
         self._decide("revision", revision, "commit on the hub" if model.sha else "local files")
         asked = "asked for" if options.dtype else "the checkpoint's own"
         self._decide("dtype", self._dtype, f"{asked}; computed in float32")
+        if options.quantize == "gguf" and model.weights.kind != "gguf":
+            raise ArgumentError(
+                f"`quantize` is gguf, but {model.model_id} isn't a GGUF file; leave --quantize out"
+            )
+        if options.quantize:
+            self._decide("quantize", options.quantize, "asked for; matrices keep their own grid")
         self._decide(
             "kv_cache_dtype",
             self._kv_cache_dtype,
@@ -147,6 +153,9 @@ class _Resolver:
     @property
     def _weights_bytes(self) -> int:
         config = self._model.config
+        if self._options.quantize == "gguf" and self._hardware.has_native_kernels:
+            embedding_bytes = config.vocab_size * config.hidden_size * _BYTES[self._dtype]
+            return self._model.weights.num_bytes + embedding_bytes
         # The embedding is read as it is, the head in panels; if they are tied, it is there twice.
         num_twice = config.vocab_size * config.hidden_size if config.tie_word_embeddings else 0
         dtype: Dtype = self._dtype if self._hardware.has_native_kernels else "float32"
@@ -311,6 +320,7 @@ class _Resolver:
             device="cpu",
             dtype=self._dtype,
             kv_cache_dtype=self._kv_cache_dtype,
+            keeps_grid=self._options.quantize == "gguf",
             block_size=BLOCK_SIZE,
             num_blocks=limits.num_blocks,
             max_step_tokens=self._max_step_tokens(limits),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tgi_cli.kernels import linear as kernel
+from tgi_cli.kernels.linear import Codes
 
 
 class LinearMethod(Protocol):
@@ -21,10 +22,12 @@ class LinearMethod(Protocol):
         ...
 
 
-class DenseLinear:
-    """A weight of plain floats, packed for the CPU in its own type."""
+class PackedLinear:
+    """A weight packed for the CPU: plain floats in their own type, or codes on a grid."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> None:
+    def __init__(
+        self, weight: Tensor | Codes, bias: Tensor | None = None, *, gated: bool = False
+    ) -> None:
         self.packed = kernel.pack(weight, bias, gated=gated)
         self.num_bytes = self.packed.num_bytes
 
@@ -32,11 +35,30 @@ class DenseLinear:
         return kernel.linear(x, self.packed)
 
 
-def fuse(weights: list[Tensor], biases: list[Tensor | None], *, gated: bool = False) -> DenseLinear:
+def fuse(
+    weights: list[Tensor | Codes], biases: list[Tensor | None], *, gated: bool = False
+) -> PackedLinear:
     """Make one projection of several with the same input; outputs stand side by side.
 
     With `gated` they are two, gate and up, and the output is silu(gate) * up.
     """
     assert all(b is None for b in biases) or all(b is not None for b in biases), "mixed biases"
     bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-    return DenseLinear(torch.cat(weights), bias, gated=gated)
+    return PackedLinear(_side_by_side(weights), bias, gated=gated)
+
+
+def _side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:
+    codes = [weight for weight in weights if isinstance(weight, Codes)]
+    plain = [weight for weight in weights if not isinstance(weight, Codes)]
+    if not codes:
+        return torch.cat(plain)
+    if not plain and len({(c.group_size, c.scales.dtype, c.offsets is None) for c in codes}) == 1:
+        offsets = [each.offsets for each in codes if each.offsets is not None]
+        return Codes(
+            torch.cat([each.codes for each in codes]),
+            torch.cat([each.scales for each in codes]),
+            torch.cat(offsets) if offsets else None,
+            codes[0].group_size,
+        )
+    # Of different kinds: fp32 holds them all.
+    return torch.cat([w.dequantize() if isinstance(w, Codes) else w.float() for w in weights])

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
-from tgi_cli.runtime.layers.linear import DenseLinear, LinearMethod, fuse
+from tgi_cli.runtime.layers.linear import LinearMethod, PackedLinear, fuse
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
 
@@ -36,11 +36,11 @@ class SelfAttention:
         self._backend = backend
         parts = [f"{prefix}.{part}_proj" for part in "qkv"]
         self.qkv: LinearMethod = fuse(
-            [weights.get(f"{part}.weight") for part in parts],
+            [weights.get_matrix(f"{part}.weight") for part in parts],
             [weights.get_if(config.attention_bias, f"{part}.bias") for part in parts],
         )
-        self.out: LinearMethod = DenseLinear(
-            weights.get(f"{prefix}.o_proj.weight"),
+        self.out: LinearMethod = PackedLinear(
+            weights.get_matrix(f"{prefix}.o_proj.weight"),
             weights.get_if(config.attention_output_bias, f"{prefix}.o_proj.bias"),
         )
         self.q_norm = self.k_norm = None
@@ -77,12 +77,12 @@ class GatedFeedForward:
     def __init__(self, config: ModelConfig, weights: Weights, prefix: str) -> None:
         parts = [f"{prefix}.gate_proj", f"{prefix}.up_proj"]
         self.gate_up: LinearMethod = fuse(
-            [weights.get(f"{part}.weight") for part in parts],
+            [weights.get_matrix(f"{part}.weight") for part in parts],
             [weights.get_if(config.mlp_bias, f"{part}.bias") for part in parts],
             gated=True,
         )
-        self.down: LinearMethod = DenseLinear(
-            weights.get(f"{prefix}.down_proj.weight"),
+        self.down: LinearMethod = PackedLinear(
+            weights.get_matrix(f"{prefix}.down_proj.weight"),
             weights.get_if(config.mlp_bias, f"{prefix}.down_proj.bias"),
         )
 

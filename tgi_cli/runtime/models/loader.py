@@ -16,13 +16,20 @@ from tgi_cli.runtime.platforms import cpu
 
 
 def load_model(
-    config: ModelConfig, source: WeightsSource, dtype: Dtype, backend: AttentionBackend
+    config: ModelConfig,
+    source: WeightsSource,
+    dtype: Dtype,
+    backend: AttentionBackend,
+    *,
+    keeps_grid: bool = False,
 ) -> Model:
     """Load the weights at `source` and return the model that they make.
+
+    With `keeps_grid` quantised matrices stay as they are; else every weight is rounded to `dtype`.
 
     Raises:
         CorruptModelError: a file changed since it was checked.
     """
     cpu.give_back_freed_memory()
-    weights = Weights(WeightsReader(source), config, dtype)
+    weights = Weights(WeightsReader(source), config, dtype, keeps_grid=keeps_grid)
     return MODELS[config.family](config, weights, backend)

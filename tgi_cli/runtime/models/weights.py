@@ -7,11 +7,13 @@ same model. The reader has checked names, shapes and bounds; here is only arithm
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels.dequantize_gguf import dequantize
+from tgi_cli.kernels.dequantize_gguf import codes_of, dequantize
+from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
 
@@ -31,8 +33,11 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
 class Weights:
     """The tensors of one checkpoint, by their Hugging Face names."""
 
-    def __init__(self, reader: WeightsReader, config: ModelConfig, dtype: Dtype) -> None:
+    def __init__(
+        self, reader: WeightsReader, config: ModelConfig, dtype: Dtype, *, keeps_grid: bool
+    ) -> None:
         self._reader = reader
+        self._keeps_grid = keeps_grid
         self._config = config
         self._dtype = TORCH_DTYPES[dtype]
 
@@ -42,18 +47,37 @@ class Weights:
         tensor = _decode(raw).to(self._dtype)
         self._reader.release(name)
         if raw.is_gguf_permuted:
-            num_heads = self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
-            tensor = _undo_permutation(tensor, num_heads)
+            tensor = _undo_permutation(tensor, self._num_heads(name))
         return tensor
+
+    def get_matrix(self, name: str) -> Tensor | Codes:
+        """Return one weight [N, K]: on its own grid if that is asked for and it has one."""
+        raw = self._reader.read(name)
+        codes = codes_of(_bytes_of(raw), raw.dtype, raw.shape) if self._keeps_grid else None
+        if codes is None:
+            return self.get(name)
+        self._reader.release(name)
+        if raw.is_gguf_permuted:
+            undo = partial(_undo_permutation, num_heads=self._num_heads(name))
+            offsets = None if codes.offsets is None else undo(codes.offsets)
+            codes = Codes(undo(codes.codes), undo(codes.scales), offsets, codes.group_size)
+        return codes
+
+    def _num_heads(self, name: str) -> int:
+        return self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
 
     def get_if(self, wanted: bool, name: str) -> Tensor | None:
         return self.get(name) if wanted else None
 
 
-def _decode(raw: RawTensor) -> Tensor:
+def _bytes_of(raw: RawTensor) -> Tensor:
     with warnings.catch_warnings():  # the map is read only, and so is what we do with it
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        flat = torch.frombuffer(raw.data, dtype=torch.uint8)
+        return torch.frombuffer(raw.data, dtype=torch.uint8)
+
+
+def _decode(raw: RawTensor) -> Tensor:
+    flat = _bytes_of(raw)
     if raw.dtype in _PLAIN_TYPES:
         # A copy, since a tensor may start at an odd byte of the file and torch wants it aligned.
         values = flat.clone().view(_PLAIN_TYPES[raw.dtype])
