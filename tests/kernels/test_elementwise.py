@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tgi_cli.kernels import native, rms_norm, rotary
+from tgi_cli.kernels.best_token import best_token
 from tgi_cli.kernels.rms_norm import reference as norm_reference
 from tgi_cli.kernels.rotary import reference as rotary_reference
 
@@ -57,3 +58,30 @@ def test_rotation_in_place_matches_reference_and_leaves_the_neighbours(num_token
 
     torch.testing.assert_close(qkv[:, 1:4], rotary_reference.rotate(original[:, 1:4], cos, sin))
     torch.testing.assert_close(qkv[:, [0, 4]], original[:, [0, 4]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("num_columns", [1, 8, 13, 49_153])
+def test_best_token_is_the_first_of_the_highest_with_its_log_probability(num_columns):
+    logits = randn(7, num_columns) * 5
+    logits[3] = 1.0  # all tie
+    logits[4, num_columns // 2 :] = float("-inf")
+    logits[4, 0] = 2.0
+
+    ids, logprobs = best_token(logits)
+
+    exact = torch.log_softmax(logits.double(), -1)
+    assert int(ids[3]) == 0
+    torch.testing.assert_close(logits.gather(1, ids[:, None])[:, 0], logits.amax(-1))
+    expected = exact.gather(1, ids[:, None])[:, 0].float()
+    torch.testing.assert_close(logprobs, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, 5, 12])
+def test_best_token_of_a_row_that_is_not_finite_has_no_log_probability(bad, place):
+    logits = randn(3, 13)
+    logits[1, place] = bad
+
+    _, logprobs = best_token(logits)
+
+    assert logprobs.isnan().tolist() == [False, True, False]

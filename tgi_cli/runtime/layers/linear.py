@@ -34,6 +34,11 @@ class PackedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         return kernel.linear(x, self.packed)
 
+    def into(self, out: Tensor, x: Tensor) -> Tensor:
+        """Project `x` into `out` and return it."""
+        kernel.multiply(x, self.packed, out=out)
+        return out
+
 
 def fuse(
     weights: list[Tensor | Codes], biases: list[Tensor | None], *, gated: bool = False

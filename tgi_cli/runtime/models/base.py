@@ -21,5 +21,5 @@ class Model(Protocol):
         ...
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return scores [N, V] of `hidden` [N, hidden]."""
+        """Return scores [N, V] of `hidden` [N, hidden], valid until the next call."""
         ...

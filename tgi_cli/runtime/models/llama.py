@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
@@ -28,6 +30,8 @@ class Llama:
         self._head = PackedLinear(
             weights.get_matrix(EMBEDDING if config.tie_word_embeddings else HEAD)
         )
+        self._vocab_size = config.vocab_size
+        self._logits = torch.empty(0, config.vocab_size)
         self._embedding = Embedding(weights.get(EMBEDDING))
         layers = [
             DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
@@ -44,5 +48,11 @@ class Llama:
         return self._stack(self._embedding(token_ids), context)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return [N, V] scores for rows `hidden` [N, hidden]."""
-        return self._head(hidden)
+        """Return [N, V] scores for rows `hidden` [N, hidden], valid until the next call.
+
+        They are megabytes, and fresh memory for each step would cost more than a tenth of it.
+        """
+        num_rows = hidden.shape[0]
+        if num_rows > len(self._logits):
+            self._logits = torch.empty(num_rows, self._vocab_size)
+        return self._head.into(self._logits[:num_rows], hidden)

@@ -34,7 +34,7 @@ class Weights:
     """The tensors of one checkpoint, by their Hugging Face names."""
 
     def __init__(
-        self, reader: WeightsReader, config: ModelConfig, dtype: Dtype, *, keeps_grid: bool
+        self, reader: WeightsReader, config: ModelConfig, dtype: Dtype, *, keeps_grid: bool = False
     ) -> None:
         self._reader = reader
         self._keeps_grid = keeps_grid

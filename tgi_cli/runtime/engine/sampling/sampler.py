@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels.best_token import best_token
 from tgi_cli.runtime.engine.sampling import logits as steps
 from tgi_cli.runtime.engine.sampling.philox import uniform
 from tgi_cli.runtime.engine.sequence import Sequence
@@ -54,10 +55,7 @@ class Sampler:
 
         A row that isn't finite gives a log-probability of NaN.
         """
-        best = logits.argmax(dim=-1)
-        # A kernel of torch's that works row by row, so that a row's bits don't depend on the
-        # others.
-        logprobs = torch.log_softmax(logits, dim=-1).gather(-1, best[:, None]).squeeze(-1)
+        best, logprobs = best_token(logits)
         sampled = []
         for row, token_id, logprob, seq in zip(
             logits, best.tolist(), logprobs.tolist(), sequences, strict=True
