@@ -178,6 +178,12 @@ class CapacityError(StartError):
     kind = "capacity"
 
 
+class DeterminismError(StartError):
+    """The same request gave other bits in other company."""
+
+    kind = "determinism"
+
+
 class ListenError(StartError):
     """The address is in use, forbidden or doesn't exist."""
 
@@ -200,6 +206,7 @@ START_ERRORS: dict[str, type[StartError]] = {
         UnsupportedModelError,
         CorruptModelError,
         CapacityError,
+        DeterminismError,
         ListenError,
         EngineDiedError,
     )

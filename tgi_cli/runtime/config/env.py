@@ -193,6 +193,11 @@ SETTINGS: tuple[Setting, ...] = (
         default_note="the cores that the process may use",
         fallback_variable="OMP_NUM_THREADS",
     ),
+    _switch(
+        "verify_determinism",
+        DEVICES,
+        "Compute requests alone, together and in chunks before the port opens; other bits end it.",
+    ),
     _choice(
         "engine",
         DEVICES,

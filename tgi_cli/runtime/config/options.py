@@ -64,6 +64,7 @@ class ServeOptions:
     sharded: bool | None = None
     num_shard: int | None = None
     cpu_threads: int | None = None
+    verify_determinism: bool = False
     engine: Literal["native", "fake"] = "native"
 
     # Network and operation

@@ -327,6 +327,7 @@ class _Resolver:
             max_running=limits.max_running,
             max_total_tokens=limits.max_total_tokens,
             num_threads=num_threads,
+            verify_determinism=self._options.verify_determinism,
             log=log_config(self._options),
         )
 

@@ -35,6 +35,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_running: int  # sequences in one batch
     max_total_tokens: int  # prompt and output of one request
     num_threads: int
+    verify_determinism: bool = False
     log: LogConfig = LogConfig()
 
 

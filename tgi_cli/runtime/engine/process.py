@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import logging
 import signal
 import socket
@@ -79,6 +80,7 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     """Load the model and run its first steps."""
     # Imported here, and not above, because torch reads the thread settings when it is loaded.
     from tgi_cli.kernels.paged_attention import choose as choose_attention
+    from tgi_cli.runtime.engine.determinism import Determinism
     from tgi_cli.runtime.engine.engine import Engine
     from tgi_cli.runtime.engine.runner import Runner
     from tgi_cli.runtime.models.loader import load_model
@@ -98,7 +100,8 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
             hint="Use a smaller or a quantised model, or free memory.",
         ) from exc
     try:
-        engine = Engine(config, Runner(config, model, attention))
+        runner = Runner(config, model, attention)
+        engine = Engine(config, runner)
     except MemoryError as exc:
         raise CapacityError(
             f"The system grants no memory for a KV cache of {config.num_blocks} blocks.",
@@ -112,6 +115,12 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
             f"Not enough memory to handle {config.max_step_tokens} prefill tokens. "
             "You need to decrease `--max-batch-prefill-tokens`"
         ) from exc
+    if config.verify_determinism:
+        Determinism(runner, config).verify()
+        _log.info("event=determinism_verified")
+    # What is there now stays; without this the collector would walk through all of torch again.
+    gc.collect()
+    gc.freeze()
     return engine, EngineReady(
         num_blocks=config.num_blocks,
         block_size=config.block_size,
