@@ -14,7 +14,7 @@ TEST_ARGS ?=
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format docs bench clean
+.PHONY: help install serve test check sanitize format docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ check: install ## Check format, lint, types, import table, names and generated f
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
+
+# A copy of the package with a library of its own, so that the one in use stays as it is.
+SANITIZED := build/sanitized
+sanitize: install ## Test the native kernels under the address and undefined-behaviour sanitizers
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cp -r tgi_cli tests pyproject.toml setup.py README.md $(SANITIZED)
+	rm -f $(SANITIZED)/tgi_cli/kernels/native/_native*.so
+	cd $(SANITIZED) && CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g" \
+		$(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd $(SANITIZED) && LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. OMP_NUM_THREADS=2 \
+		$(CURDIR)/$(BIN)/python -m pytest -q tests/kernels
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .

@@ -58,7 +58,6 @@ def start(name: str, folder: Path, gguf: Path, dtype: str, threads: int) -> Serv
     command, model, environment = _STARTERS[name](folder, gguf, dtype, threads, port)
     settings = {
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

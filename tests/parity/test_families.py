@@ -7,7 +7,7 @@ import torch
 
 from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.model import engine_config, prompt_logits
-from tgi_cli.kernels import native
+from tgi_cli.kernels import decoder, native
 from tgi_cli.runtime.hub.locate import locate_model
 
 PROMPT = [(37 * i + 11) % 301 for i in range(150)]
@@ -32,7 +32,7 @@ CASES = {
     "llama_biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama_one_kv_head": ("llama", {"num_key_value_heads": 1}),
     "llama_wide_heads": ("llama", {"head_dim": 24}),
-    "llama_odd_heads": ("llama", {"head_dim": 10}),  # not for the native kernel
+    "llama_odd_heads": ("llama", {"head_dim": 10}),
     "llama_linear_rope": (
         "llama",
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5}},
@@ -64,6 +64,22 @@ def test_prefill_logits_equal_transformers_whole_and_in_chunks(case, tmp_path):
 
         error = (logits - expected).norm() / expected.norm()
         assert error < 1e-3, (chunk, float(error))
+
+
+@pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
+@pytest.mark.parametrize("case", CASES)
+def test_all_layers_in_one_call_give_the_bits_of_one_operation_after_the_other(
+    case, tmp_path, monkeypatch
+):
+    family, overrides = CASES[case]
+    write_tiny_checkpoint(tmp_path, family, **overrides)
+    config = engine_config(locate_model(str(tmp_path)), max_total_tokens=256, num_blocks=40)
+
+    in_one_call = prompt_logits(config, PROMPT, 33)
+    monkeypatch.setattr(decoder, "can_run", lambda layers: False)
+    one_by_one = prompt_logits(config, PROMPT, 33)
+
+    assert torch.equal(in_one_call, one_by_one)
 
 
 @pytest.mark.parametrize("case", ["llama", "mistral_window", "qwen3"])

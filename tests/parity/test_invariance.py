@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.builders.model import engine_config, make_runner
+from tests.builders.model import engine_config, make_runner, prompt_logits
 from tgi_cli.errors import DeterminismError
 from tgi_cli.kernels import native
 from tgi_cli.runtime.config.resolved import EngineConfig
@@ -57,6 +57,17 @@ def test_logits_are_the_same_bits_whole_and_in_chunks_beside_a_decode(config):
             logits = stepper.step([(neighbour, 1), (seq, chunk)])
 
         assert torch.equal(logits[seq.request_id], expected), size
+
+
+@needs_native
+def test_a_models_own_grid_gives_the_bits_of_its_weights_in_fp32():
+    located, prompt = locate_model("demo"), [(131 * i) % 49152 for i in range(40)]
+    sizes = {"dtype": "float32", "max_total_tokens": 64, "num_blocks": 4}
+
+    on_grid = prompt_logits(engine_config(located, keeps_grid=True, **sizes), prompt, 40)
+    widened = prompt_logits(engine_config(located, **sizes), prompt, 40)
+
+    assert torch.equal(on_grid, widened)
 
 
 def test_other_bits_in_company_are_found_and_named(config):

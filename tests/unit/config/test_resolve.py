@@ -255,3 +255,26 @@ def test_any_options_are_refused_or_give_limits_that_fit_together(
     assert engine.max_total_tokens == limits.max_total_tokens
     bound = options.max_batch_total_tokens
     assert bound is None or router.max_batch_total_tokens <= bound
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"quantize": "awq"}, "`quantize` is awq, which this version can't serve"),
+        ({"quantize": "gguf"}, "isn't a GGUF file"),
+        ({"kv_cache_dtype": "fp8_e5m2"}, "which needs a GPU"),
+    ],
+)
+def test_formats_that_this_build_cannot_do_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        decide(**options)
+
+    assert text in caught.value.message
+
+
+def test_the_cache_has_the_weights_type_unless_another_is_asked_for() -> None:
+    narrow, wide = decide(), decide(kv_cache_dtype="float32")
+
+    assert narrow.engine.kv_cache_dtype == "bfloat16"
+    assert wide.engine.kv_cache_dtype == "float32"
+    assert reason_for(narrow, "kv_cache_dtype") == "as the weights"

@@ -9,11 +9,8 @@
 
 #include "../native/simd.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 enum { BLOCK_ROWS = 128, BLOCK_K = 256 };
+
 TGI_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 static int64_t row_blocks(const Product *product) { return ceil_div(product->rows, BLOCK_ROWS); }

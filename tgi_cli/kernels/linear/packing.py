@@ -105,21 +105,11 @@ def _in_panels(rows: Tensor, gated: bool, is_int4: bool = False) -> Tensor:
     """Return [N, K] as [panels, K, 32], zeros after the last row; two codes to a byte for INT4."""
     num_rows, num_k = rows.shape
     if gated:
-        half = num_rows // 2
-        num_panels = -(-half // 16)
-        padded = (
-            rows.new_zeros(2, num_panels * 16, num_k) if half % 16 else rows.view(2, half, num_k)
-        )
-        if half % 16:
-            padded[:, :half] = rows.view(2, half, num_k)
-        panels = padded.view(2, num_panels, 16, num_k).permute(1, 3, 0, 2)
+        halves = _fill_up(rows.view(2, num_rows // 2, num_k), PANEL // 2)
+        panels = halves.view(2, -1, 16, num_k).permute(1, 3, 0, 2)
     else:
-        num_panels = -(-num_rows // PANEL)
-        padded = rows
-        if num_rows % PANEL:
-            padded = rows.new_zeros(num_panels * PANEL, num_k)
-            padded[:num_rows] = rows
-        panels = padded.view(num_panels, 2, 16, num_k).permute(0, 3, 1, 2)
+        panels = _fill_up(rows, PANEL).view(-1, 2, 16, num_k).permute(0, 3, 1, 2)
+    num_panels = panels.shape[0]
     if is_int4:
         out = zeros((num_panels, num_k, 16), torch.uint8)
         torch.bitwise_or(panels[:, :, 0], panels[:, :, 1] << 4, out=out)
@@ -127,3 +117,9 @@ def _in_panels(rows: Tensor, gated: bool, is_int4: bool = False) -> Tensor:
     out = zeros((num_panels, num_k, 2, 16), rows.dtype)
     out.copy_(panels)
     return out.view(num_panels, num_k, PANEL)
+
+
+def _fill_up(rows: Tensor, multiple: int) -> Tensor:
+    """Return `rows` [..., N, K] with zeros after the last, so that N is a multiple."""
+    missing = -rows.shape[-2] % multiple
+    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows

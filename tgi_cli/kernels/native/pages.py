@@ -21,10 +21,9 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     first touch of a cache costs a 512th of the faults, which in a virtual machine are dear.
     """
     num_elements = math.prod(shape)
-    num_bytes = max(1, num_elements * dtype.itemsize)
+    num_bytes = num_elements * dtype.itemsize
     if num_bytes < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        pages = mmap.mmap(-1, num_bytes)
-    else:
-        pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        pages.madvise(mmap.MADV_HUGEPAGE)
+        return torch.zeros(shape, dtype=dtype)
+    pages = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(pages, dtype=dtype, count=num_elements).view(shape)

@@ -15,7 +15,7 @@
 #endif
 
 enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4 };
-/* So long a wait was for a thread that didn't run; after so many in a row of regions, one less for a while. */
+/* So long a wait was for a thread that didn't run. After so many within that time, one less for a while. */
 enum { STALL_NS = 3000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 100000000 };
 
 /* Apart from one another, since different threads write them at the same time. */
@@ -25,7 +25,6 @@ typedef struct {
     _Alignas(LINE) _Atomic uint32_t meetings; /* over; who waits, waits for it to grow */
     _Atomic int sleeping;
     _Alignas(LINE) _Atomic int stalls;
-    int size;
 } Team;
 
 static Team team;
@@ -33,6 +32,7 @@ static int max_threads = 1;
 static int64_t limited_until_ns;
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local unsigned meeting; /* which of the two counters this thread is at */
+static _Thread_local int team_size = 1;     /* of the team that this thread is in */
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -65,14 +65,14 @@ static void sleep_until_over(uint32_t before) {
 /* Wait for the others; the last one to come does `rest`, if any, and opens the door. */
 static void meet(const TgiWork *rest) {
     const uint32_t before = atomic_load(&team.meetings);
-    if (atomic_fetch_add(&team.arrived, 1) == team.size - 1) {
+    if (atomic_fetch_add(&team.arrived, 1) == team_size - 1) {
         atomic_store(&team.arrived, 0);
         atomic_store(&team.next[meeting & 1], 0);
         if (rest) rest->run(rest->argument, 0, rest->num_units);
         atomic_fetch_add(&team.meetings, 1);
 #if defined(__linux__)
         if (atomic_load(&team.sleeping))
-            syscall(SYS_futex, &team.meetings, FUTEX_WAKE_PRIVATE, team.size, NULL, NULL, 0);
+            syscall(SYS_futex, &team.meetings, FUTEX_WAKE_PRIVATE, team_size, NULL, NULL, 0);
 #endif
     } else {
         int spins = 0;
@@ -91,7 +91,7 @@ static void take_units(const TgiWork *work) {
     _Atomic int64_t *next = &team.next[meeting & 1];
     int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
     while (begin < work->num_units) {
-        int64_t portion = (work->num_units - begin) / (2 * team.size);
+        int64_t portion = (work->num_units - begin) / (2 * team_size);
         if (portion < 1) portion = 1;
         if (!atomic_compare_exchange_weak(next, &begin, begin + portion)) continue;
         work->run(work->argument, begin, begin + portion);
@@ -100,7 +100,7 @@ static void take_units(const TgiWork *work) {
 }
 
 void tgi_team_share(TgiWork work) {
-    if (team.size == 1) {
+    if (team_size == 1) {
         if (work.num_units > 0) work.run(work.argument, 0, work.num_units);
         return;
     }
@@ -109,7 +109,7 @@ void tgi_team_share(TgiWork work) {
 }
 
 void tgi_team_share_both(TgiWork work, TgiWork rest) {
-    if (team.size == 1 || rest.num_units > FEW_ROWS) {
+    if (team_size == 1 || rest.num_units > FEW_ROWS) {
         tgi_team_share(work);
         tgi_team_share(rest);
         return;
@@ -140,15 +140,14 @@ static int choose_size(void) {
 
 void tgi_team_run(void (*body)(void *), void *argument) {
     pthread_mutex_lock(&in_use);
-    const int size = choose_size();
-    team.size = size;
-    if (size == 1) {
+    const int wanted = choose_size();
+    if (wanted == 1) {
+        team_size = 1;
         body(argument);
     } else {
-#pragma omp parallel num_threads(size)
+#pragma omp parallel num_threads(wanted)
         {
-#pragma omp single
-            team.size = omp_get_num_threads(); /* the system may have fewer for us */
+            team_size = omp_get_num_threads(); /* the system may have fewer for us */
             meeting = 0;
             body(argument);
         }

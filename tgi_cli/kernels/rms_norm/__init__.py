@@ -17,15 +17,16 @@ from tgi_cli.kernels import native
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return `x` normalised over its last axis."""
-    if native.is_available() and x.is_contiguous():
-        return _native(x, None, weight, eps)
+    if native.is_available():
+        return _native(x.contiguous(), None, weight, eps)
     return torch.nn.functional.rms_norm(x, weight.shape, weight, eps)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Add `x` to `residual` in place and return the sum normalised."""
-    if native.is_available() and x.is_contiguous() and residual.is_contiguous():
-        return _native(x, residual, weight, eps)
+    if native.is_available():
+        assert residual.is_contiguous(), residual.stride()
+        return _native(x.contiguous(), residual, weight, eps)
     return torch.nn.functional.rms_norm(residual.add_(x), weight.shape, weight, eps)
 
 
