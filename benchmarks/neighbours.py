@@ -32,7 +32,7 @@ _BUSY = "while True: pass"
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks neighbours")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1])
     parser.add_argument("--nice", type=int, default=19)
     parser.add_argument(
         "--servers", nargs="+", choices=peers.NAMES, default=["tgi-gguf", "llama.cpp"]

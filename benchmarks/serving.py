@@ -26,6 +26,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -35,9 +36,6 @@ from benchmarks.export_demo import export_demo
 from benchmarks.load import run_batch
 from benchmarks.prompts import make_prompts
 from tgi_cli.runtime.hub.locate import locate_model
-
-NUM_PROMPT_TOKENS = 128
-NUM_NEW_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,8 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks serving")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--prompt-tokens", type=int, default=128)
+    parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--dtype", default="float32", help="arithmetic of the peers")
     parser.add_argument(
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
         folder = Path(name)
         export_demo(folder)
         tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-        prompts = make_prompts(tokenizer, max(args.concurrency), NUM_PROMPT_TOKENS)
+        prompts = make_prompts(tokenizer, max(args.concurrency), args.prompt_tokens)
         runners = [_start(name, folder, args, stack) for name in args.servers]
         _measure(runners, prompts, args.concurrency, args.repetitions)
     _report(runners, args)
@@ -84,11 +84,11 @@ def main(argv: list[str]) -> None:
 def _start(name: str, folder: Path, args: argparse.Namespace, stack: ExitStack) -> Runner:
     if name == "generate":
         worker = stack.enter_context(_generate_worker(folder, args.dtype, args.threads))
-        return Runner(name, lambda prompts: _in_process(worker, prompts))
+        return Runner(name, partial(_in_process, worker, args.new_tokens))
     gguf = Path(locate_model("demo").weights.files[0])
     server = peers.start(name, folder, gguf, args.dtype, args.threads)
     stack.callback(server.end)
-    return Runner(name, lambda prompts: _over_http(server, prompts))
+    return Runner(name, partial(_over_http, server, args.new_tokens))
 
 
 def _measure(
@@ -128,9 +128,9 @@ def _generate_worker(folder: Path, dtype: str, threads: int) -> Iterator[subproc
         worker.wait(30)
 
 
-def _over_http(server: peers.Server, prompts: list[str]) -> Result:
+def _over_http(server: peers.Server, num_new_tokens: int, prompts: list[str]) -> Result:
     with server.running():
-        batch = asyncio.run(run_batch(server.url, server.model, prompts, NUM_NEW_TOKENS))
+        batch = asyncio.run(run_batch(server.url, server.model, prompts, num_new_tokens))
     return Result(
         batch.tokens_per_s,
         statistics.median(timing.ttft_s for timing in batch.timings),
@@ -138,24 +138,24 @@ def _over_http(server: peers.Server, prompts: list[str]) -> Result:
     )
 
 
-def _in_process(worker: subprocess.Popen[str], prompts: list[str]) -> Result:
+def _in_process(worker: subprocess.Popen[str], num_new_tokens: int, prompts: list[str]) -> Result:
     assert worker.stdin is not None
     assert worker.stdout is not None
     print(
-        json.dumps({"prompts": prompts, "max_tokens": NUM_NEW_TOKENS}),
+        json.dumps({"prompts": prompts, "max_tokens": num_new_tokens}),
         file=worker.stdin, flush=True,
     )  # fmt: skip
     answer = json.loads(worker.stdout.readline())
     return Result(
         answer["num_tokens"] / answer["wall_s"],
         answer["ttft_s"],
-        (answer["wall_s"] - answer["ttft_s"]) / (NUM_NEW_TOKENS - 1),
+        (answer["wall_s"] - answer["ttft_s"]) / (num_new_tokens - 1),
     )
 
 
 def _report(runners: list[Runner], args: argparse.Namespace) -> None:
-    print(f"\n{_machine()}, {args.threads} threads; {NUM_PROMPT_TOKENS} tokens in,")
-    print(f"{NUM_NEW_TOKENS} out; peers in {args.dtype}; medians of {args.repetitions}.\n")
+    print(f"\n{_machine()}, {args.threads} threads; {args.prompt_tokens} tokens in,")
+    print(f"{args.new_tokens} out; peers in {args.dtype}; medians of {args.repetitions}.\n")
     print("| concurrency | server | output tokens/s | TTFT ms | TPOT ms | ours / theirs |")
     print("| --- | --- | --- | --- | --- | --- |")
     for concurrency in args.concurrency:

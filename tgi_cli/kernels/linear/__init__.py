@@ -78,6 +78,7 @@ def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
         return
     assert x.dtype == torch.float32, x.dtype
     assert x.stride(1) == 1, x.stride()
+    assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape
     pointer, size = native.Pointer, native.Int
     native.function("tgi_linear", pointer, pointer, size, size, pointer, size, size)(
         ctypes.byref(packed.weight.descriptor),

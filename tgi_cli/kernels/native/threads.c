@@ -15,8 +15,9 @@
 #endif
 
 enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4 };
-/* So long a wait was for a thread that didn't run. After so many within that time, one less for a while. */
-enum { STALL_NS = 3000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 100000000 };
+/* A wait for a thread that the machine doesn't run: longer than this, and than the waiting thread's own share of
+ * the work took. After so many within PATIENCE_NS, one thread less for a while. */
+enum { STALL_NS = 1000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 500000000 };
 
 /* Apart from one another, since different threads write them at the same time. */
 typedef struct {
@@ -48,7 +49,7 @@ static void relax(void) {
 #endif
 }
 
-static void sleep_until_over(uint32_t before) {
+static void sleep_until_over(uint32_t before, int64_t share_start_ns) {
     const int64_t start_ns = now_ns();
     atomic_fetch_add(&team.sleeping, 1);
     while (atomic_load(&team.meetings) == before) {
@@ -59,11 +60,13 @@ static void sleep_until_over(uint32_t before) {
 #endif
     }
     atomic_fetch_sub(&team.sleeping, 1);
-    if (now_ns() - start_ns > STALL_NS) atomic_fetch_add(&team.stalls, 1);
+    const int64_t waited_ns = now_ns() - start_ns;
+    if (waited_ns > STALL_NS && waited_ns > start_ns - share_start_ns)
+        atomic_fetch_add(&team.stalls, 1);
 }
 
 /* Wait for the others; the last one to come does `rest`, if any, and opens the door. */
-static void meet(const TgiWork *rest) {
+static void meet(const TgiWork *rest, int64_t share_start_ns) {
     const uint32_t before = atomic_load(&team.meetings);
     if (atomic_fetch_add(&team.arrived, 1) == team_size - 1) {
         atomic_store(&team.arrived, 0);
@@ -78,7 +81,7 @@ static void meet(const TgiWork *rest) {
         int spins = 0;
         while (atomic_load_explicit(&team.meetings, memory_order_acquire) == before) {
             if (++spins > SPINS) {
-                sleep_until_over(before);
+                sleep_until_over(before, share_start_ns);
                 break;
             }
             relax();
@@ -104,8 +107,9 @@ void tgi_team_share(TgiWork work) {
         if (work.num_units > 0) work.run(work.argument, 0, work.num_units);
         return;
     }
+    const int64_t start_ns = now_ns();
     take_units(&work);
-    meet(NULL);
+    meet(NULL, start_ns);
 }
 
 void tgi_team_share_both(TgiWork work, TgiWork rest) {
@@ -114,8 +118,9 @@ void tgi_team_share_both(TgiWork work, TgiWork rest) {
         tgi_team_share(rest);
         return;
     }
+    const int64_t start_ns = now_ns();
     take_units(&work);
-    meet(&rest);
+    meet(&rest, start_ns);
 }
 
 /* The threads to start: one less for a while after some waited for one that the machine didn't run. */
