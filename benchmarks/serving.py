@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -75,7 +76,8 @@ def main(argv: list[str]) -> None:
         folder = Path(name)
         export_demo(folder)
         tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-        prompts = make_prompts(tokenizer, max(args.concurrency), args.prompt_tokens)
+        count = max(args.concurrency) + args.repetitions * sum(args.concurrency)
+        prompts = make_prompts(tokenizer, count, args.prompt_tokens)
         runners = [_start(name, folder, args, stack) for name in args.servers]
         _measure(runners, prompts, args.concurrency, args.repetitions)
     _report(runners, args)
@@ -94,13 +96,16 @@ def _start(name: str, folder: Path, args: argparse.Namespace, stack: ExitStack) 
 def _measure(
     runners: list[Runner], prompts: list[str], concurrencies: list[int], repetitions: int
 ) -> None:
+    fresh = iter(prompts)  # none is sent to a server twice: some keep what they have computed
+    warm_up = list(islice(fresh, max(concurrencies)))
     for runner in runners:
-        runner.run(prompts)  # warm up: allocations, lazily loaded code
+        runner.run(warm_up)  # allocations, lazily loaded code
     for repetition in range(repetitions):
         for concurrency in concurrencies:
+            batch = list(islice(fresh, concurrency))
             shift = repetition % len(runners)
             for runner in runners[shift:] + runners[:shift]:
-                result = runner.run(prompts[:concurrency])
+                result = runner.run(batch)
                 runner.results.setdefault(concurrency, []).append(result)
                 print(
                     f"repetition {repetition} concurrency {concurrency} {runner.name}: "
