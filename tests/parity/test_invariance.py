@@ -70,6 +70,16 @@ def test_a_models_own_grid_gives_the_bits_of_its_weights_in_fp32():
     assert torch.equal(on_grid, widened)
 
 
+@needs_native
+@pytest.mark.parametrize("max_total_tokens", [2, 36])
+def test_small_limits_are_verified_too(max_total_tokens):
+    config = engine_config(
+        locate_model("demo"), max_total_tokens=max_total_tokens, num_blocks=8, max_running=3
+    )
+
+    Determinism(make_runner(config), config).verify()
+
+
 def test_other_bits_in_company_are_found_and_named(config):
     runner = make_runner(config)
     run = runner.run

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -278,3 +280,13 @@ def test_the_cache_has_the_weights_type_unless_another_is_asked_for() -> None:
     assert narrow.engine.kv_cache_dtype == "bfloat16"
     assert wide.engine.kv_cache_dtype == "float32"
     assert reason_for(narrow, "kv_cache_dtype") == "as the weights"
+
+
+def test_a_gguf_files_own_grid_is_counted_as_it_lies_in_memory() -> None:
+    model = model_facts()
+    weights = msgspec.structs.replace(model.weights, kind="gguf", num_bytes_on_grid=GIB)
+    model = dataclasses.replace(model, weights=weights)
+
+    with pytest.raises(CapacityError):
+        resolve(ServeOptions(quantize="gguf"), model, hardware(memory_bytes=GIB))
+    resolve(ServeOptions(), model, hardware(memory_bytes=GIB))

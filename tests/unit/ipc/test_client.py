@@ -71,6 +71,32 @@ async def test_a_failure_ends_the_push_after_what_came_before_it():
     assert taken == [[1]]
 
 
+async def test_a_failure_after_the_last_wanted_output_is_not_the_pushs():
+    record, taken = make_record(), []
+    task = await start(record, taken, until=1)
+
+    record.deliver(SequenceOutput(1, [1], [0.0], None))
+    record.fail("the engine ended")
+    record.wake()
+
+    await task
+    assert taken == [[1]]
+
+
+async def test_what_came_before_a_failure_is_pushed_before_it_is_raised():
+    record, taken = make_record(), []
+    task = await start(record, taken, until=1)
+    deliver(record, 1)  # the push is over, but its task has yet to run
+    deliver(record, 2)
+    record.fail("the engine ended")
+    await task
+
+    with pytest.raises(GenerationError, match="the engine ended"):
+        await (await start(record, taken, until=9))
+
+    assert taken == [[1], [2]]
+
+
 async def test_an_error_of_the_receiver_ends_only_its_own_push():
     record = make_record()
 

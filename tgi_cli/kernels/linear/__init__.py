@@ -74,8 +74,13 @@ def linear(x: Tensor, packed: PackedLinear) -> Tensor:
 def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
     """`linear` into `out` [T, >= N], whose rows may be apart."""
     if isinstance(packed.weight, Tensor):
-        out.copy_(linear(x, packed))
+        y = linear(x, packed)
+        out[:, : y.shape[1]].copy_(y)
         return
+    num_out = packed.num_out_features // (2 if packed.is_gated else 1)
+    assert out.dtype == torch.float32, out.dtype
+    assert out.stride(1) == 1, out.stride()
+    assert out.shape[1] >= num_out, out.shape
     assert x.dtype == torch.float32, x.dtype
     assert x.stride(1) == 1, x.stride()
     assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape

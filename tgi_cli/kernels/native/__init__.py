@@ -59,7 +59,6 @@ def choose_instruction_set(best: int) -> str:
     return str(choose(best).decode())
 
 
-@cache
 def instruction_set() -> str:
     """Name the vectors that products use."""
-    return choose_instruction_set(2)
+    return str(function("tgi_instruction_set", returns=ctypes.c_char_p)().decode())

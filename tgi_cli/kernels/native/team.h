@@ -1,8 +1,8 @@
 /* The threads of a step: one parallel region, in which they take units of work and meet again.
  *
  * Units are handed out as threads ask for them, so a thread that the machine holds up only keeps what it has
- * begun. Who runs a unit doesn't matter to its arithmetic. At a meeting a thread spins for about 20
- * microseconds, which is what most waits take, and then sleeps, so that a neighbour on its core gets on.
+ * begun. Who runs a unit doesn't matter to its arithmetic. At a meeting a thread spins for a while,
+ * about 20 microseconds on x86, which is what most waits take, and then sleeps, so that a neighbour on its core gets on.
  */
 #ifndef TGI_TEAM_H
 #define TGI_TEAM_H

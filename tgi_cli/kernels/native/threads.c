@@ -26,6 +26,7 @@ typedef struct {
     _Alignas(LINE) _Atomic uint32_t meetings; /* over; who waits, waits for it to grow */
     _Atomic int sleeping;
     _Alignas(LINE) _Atomic int stalls;
+    _Atomic uint32_t last_stall; /* the meeting that was counted last, once for all who waited */
 } Team;
 
 static Team team;
@@ -61,8 +62,10 @@ static void sleep_until_over(uint32_t before, int64_t share_start_ns) {
     }
     atomic_fetch_sub(&team.sleeping, 1);
     const int64_t waited_ns = now_ns() - start_ns;
-    if (waited_ns > STALL_NS && waited_ns > start_ns - share_start_ns)
-        atomic_fetch_add(&team.stalls, 1);
+    /* A thread that got no unit may wait for long with nothing being wrong. */
+    if (share_start_ns && waited_ns > STALL_NS && waited_ns > start_ns - share_start_ns) {
+        if (atomic_exchange(&team.last_stall, before) != before) atomic_fetch_add(&team.stalls, 1);
+    }
 }
 
 /* Wait for the others; the last one to come does `rest`, if any, and opens the door. */
@@ -90,16 +93,20 @@ static void meet(const TgiWork *rest, int64_t share_start_ns) {
     meeting++;
 }
 
-static void take_units(const TgiWork *work) {
+/* Return when this thread began, or 0 if nothing was left for it. */
+static int64_t take_units(const TgiWork *work) {
+    int64_t start_ns = 0;
     _Atomic int64_t *next = &team.next[meeting & 1];
     int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
     while (begin < work->num_units) {
         int64_t portion = (work->num_units - begin) / (2 * team_size);
         if (portion < 1) portion = 1;
         if (!atomic_compare_exchange_weak(next, &begin, begin + portion)) continue;
+        if (!start_ns) start_ns = now_ns();
         work->run(work->argument, begin, begin + portion);
         begin = atomic_load_explicit(next, memory_order_relaxed);
     }
+    return start_ns;
 }
 
 void tgi_team_share(TgiWork work) {
@@ -107,9 +114,7 @@ void tgi_team_share(TgiWork work) {
         if (work.num_units > 0) work.run(work.argument, 0, work.num_units);
         return;
     }
-    const int64_t start_ns = now_ns();
-    take_units(&work);
-    meet(NULL, start_ns);
+    meet(NULL, take_units(&work));
 }
 
 void tgi_team_share_both(TgiWork work, TgiWork rest) {
@@ -118,9 +123,7 @@ void tgi_team_share_both(TgiWork work, TgiWork rest) {
         tgi_team_share(rest);
         return;
     }
-    const int64_t start_ns = now_ns();
-    take_units(&work);
-    meet(&rest, start_ns);
+    meet(&rest, take_units(&work));
 }
 
 /* The threads to start: one less for a while after some waited for one that the machine didn't run. */
@@ -164,5 +167,4 @@ void tgi_team_run(void (*body)(void *), void *argument) {
 
 void tgi_set_num_threads(int num_threads) {
     max_threads = num_threads;
-    omp_set_num_threads(num_threads);
 }

@@ -168,8 +168,10 @@ static int is_supported(int index) {
     switch (index) {
         case 0: return 1;
 #if defined(__x86_64__)
-        case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-        case 2: return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        case 1: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                       __builtin_cpu_supports("f16c");
+        case 2: return is_supported(1) && __builtin_cpu_supports("avx512f") &&
+                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                        __builtin_cpu_supports("avx512dq");
 #endif
         default: return 0;
@@ -184,6 +186,8 @@ const char *tgi_choose_instruction_set(int best) {
         if (is_supported(index)) chosen = all_sets[index];
     return chosen->name;
 }
+
+const char *tgi_instruction_set(void) { return chosen->name; }
 
 __attribute__((constructor)) static void choose_the_best(void) { tgi_choose_instruction_set(2); }
 

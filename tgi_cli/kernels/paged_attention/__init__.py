@@ -59,7 +59,10 @@ class Implementation(Protocol):
         ...
 
     def store(self, kv: Tensor, cache: Any, slot_mapping: Tensor) -> None:
-        """Write `kv` [T, 2, Hkv, D], rounded, to slots [T] int64, each at most once."""
+        """Write `kv` [T, 2, Hkv, D] to slots [T] int64, each at most once.
+
+        Numbers are rounded; those too large for the cache's type become its largest.
+        """
         ...
 
     def clear(self, cache: Any, block_ids: list[int]) -> None:

@@ -8,7 +8,8 @@
  * Order of every reduction, for each row alone: keys in chunks of CHUNK counted from position 0, whatever is
  * cached, chunked or batched. In a chunk: each score one chain over D, the maximum, the sum of the weights
  * eight apart, then the weighted values of each block, key by key, added to what is there. Masked keys have
- * weight 0; a block of which a row sees nothing is left out for that row. Memory bound for decodes: each context is read once.
+ * weight 0; a block that lies wholly after a row is left out for that row. Memory bound for decodes: each
+ * context is read once.
  */
 #include "paged_attention.h"
 
@@ -29,7 +30,7 @@ TGI_INLINE int64_t head_bytes(const KvCache *cache) {
 
 int64_t tgi_kv_block_bytes(const KvCache *cache) { return cache->num_kv_heads * head_bytes(cache); }
 
-/* v8_exp's neighbours: sums, maxima and exponentials of CHUNK scores of one row. */
+/* What a chunk adds to a row: the highest score so far, what it makes of the earlier sum, its own. */
 typedef struct {
     float top, decay, sum;
 } Softmax;

@@ -68,7 +68,8 @@ class GatheredAttention:
 
     def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
         blocks, offsets = slot_mapping // self._block_size, slot_mapping % self._block_size
-        cache[blocks, :, :, offsets] = kv.to(cache.dtype)
+        largest = torch.finfo(cache.dtype).max
+        cache[blocks, :, :, offsets] = kv.clamp(-largest, largest).to(cache.dtype)
 
     def clear(self, cache: Tensor, block_ids: list[int]) -> None:
         cache[block_ids] = 0.0

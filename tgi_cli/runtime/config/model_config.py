@@ -61,6 +61,7 @@ class WeightsSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: tuple[str, ...]
     num_bytes: int  # of all tensors as stored
     num_parameters: int
+    num_bytes_on_grid: int = 0  # in memory, if quantised matrices stay as they are
 
 
 class TextAssets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

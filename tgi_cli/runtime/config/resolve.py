@@ -122,7 +122,9 @@ class _Resolver:
                 f"`quantize` is gguf, but {model.model_id} isn't a GGUF file; leave --quantize out"
             )
         if options.quantize:
-            self._decide("quantize", options.quantize, "asked for; matrices keep their own grid")
+            self._decide(
+                "quantize", options.quantize, "asked for; Q4_0, Q4_1 and Q8_0 stay as they are"
+            )
         self._decide(
             "kv_cache_dtype",
             self._kv_cache_dtype,
@@ -155,7 +157,7 @@ class _Resolver:
         config = self._model.config
         if self._options.quantize == "gguf" and self._hardware.has_native_kernels:
             embedding_bytes = config.vocab_size * config.hidden_size * _BYTES[self._dtype]
-            return self._model.weights.num_bytes + embedding_bytes
+            return self._model.weights.num_bytes_on_grid + embedding_bytes
         # The embedding is read as it is, the head in panels; if they are tied, it is there twice.
         num_twice = config.vocab_size * config.hidden_size if config.tie_word_embeddings else 0
         dtype: Dtype = self._dtype if self._hardware.has_native_kernels else "float32"

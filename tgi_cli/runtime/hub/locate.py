@@ -135,7 +135,12 @@ def _checked_weights(config: ModelConfig, kind: str, files: list[Path]) -> Weigh
     reader = WeightsReader(source)
     check_tensors(config, reader)
     num_bytes, num_parameters = reader.totals()
-    return msgspec.structs.replace(source, num_bytes=num_bytes, num_parameters=num_parameters)
+    return msgspec.structs.replace(
+        source,
+        num_bytes=num_bytes,
+        num_parameters=num_parameters,
+        num_bytes_on_grid=reader.num_bytes_on_grid(),
+    )
 
 
 def _safetensors_files(model_id: str, folder: Path) -> list[Path]:

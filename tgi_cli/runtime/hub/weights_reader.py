@@ -16,6 +16,8 @@ from tgi_cli.runtime.hub.safetensors_file import SafetensorsFile
 from tgi_cli.runtime.hub.tensor_file import TensorFile, TensorInfo
 
 _PERMUTED = (".q_proj.", ".k_proj.")
+# Codes, and fp16 scales (and offsets) for each 32: what the CPU kernels keep.
+_BYTES_ON_GRID = {"Q4_0": 20 / 32, "Q4_1": 20 / 32, "Q8_0": 34 / 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ class WeightsReader:
         """Return bytes and parameters of all tensors."""
         infos = [file.tensors[name] for name, file in self._places.items()]
         return sum(i.num_bytes for i in infos), sum(i.num_elements for i in infos)
+
+    def num_bytes_on_grid(self) -> int:
+        """Return the bytes in memory with every matrix on its own grid, where it has one we keep.
+
+        The others are counted as fp32, which they become beside a neighbour of another kind.
+        """
+        infos = [file.tensors[name] for name, file in self._places.items()]
+        return sum(int(i.num_elements * _BYTES_ON_GRID.get(i.dtype, 4)) for i in infos)
 
     def _stored_name(self, name: str) -> str:
         return gguf_name(name) if self._is_gguf else name

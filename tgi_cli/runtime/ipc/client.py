@@ -82,14 +82,13 @@ class OpenRequest:
         """
         if self._pending and not take(self._take_pending()):
             return
-        self._take = take
-        try:
-            if self._error is None:
-                await self._wait()
-        finally:
-            self._take = None
         if self._error is not None:
             raise self._error
+        self._take = take
+        try:
+            await self._wait()
+        finally:
+            self._take = None
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -121,9 +120,13 @@ class OpenRequest:
             except Exception as exc:
                 self._waiter.set_exception(exc)
                 return
-            if wants_more and self._error is None:
+            if not wants_more:
+                self._waiter.set_result(None)
                 return
-        self._waiter.set_result(None)
+        if self._take is None:
+            self._waiter.set_result(None)
+        elif self._error is not None:
+            self._waiter.set_exception(self._error)
 
 
 class EngineClient(asyncio.Protocol):
