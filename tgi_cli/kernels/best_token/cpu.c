@@ -1,6 +1,7 @@
 /* The likeliest token of each row: best_token/__init__.py has the formula.
  *
- * A unit is a row. Maxima and sums run eight columns apart, then across, in one order for every row.
+ * A unit is a row. Maxima and sums run eight columns apart, then across, in one order for every
+ * row.
  */
 #include <math.h>
 

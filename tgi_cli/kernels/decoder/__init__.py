@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tgi_cli.kernels.paged_attention.native import NativeCache, NativePlan
 
-_pointer, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_pointer, _int, _float = native.Pointer, native.Int, native.Float
 
 
 @dataclass(frozen=True, slots=True)

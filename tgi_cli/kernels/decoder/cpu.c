@@ -1,8 +1,9 @@
-/* All layers of a decoder for one step, in one parallel region: __init__.py says what they compute.
+/* All layers of a decoder for one step, in one parallel region: __init__.py says what they
+ * compute.
  *
- * A layer is eight pieces of work, each shared by the team, with a meeting after it. For a few rows the
- * norms and the rotation are done by the thread that finishes the piece before, and there are five meetings.
- * The pieces are the operations' own, with their bits.
+ * A layer is eight pieces of work, each shared by the team, with a meeting after it. For a few
+ * rows the norms and the rotation are done by the thread that finishes the piece before, and there
+ * are five meetings. The pieces are the operations' own, with their bits.
  */
 #include "../linear/linear.h"
 #include "../paged_attention/paged_attention.h"

@@ -2,8 +2,9 @@
  *
  *     y = epilogue(x @ weight.T + bias)
  *
- * A weight [n, k] is packed in panels of PANEL output features: [panel][k][PANEL], the last one filled up
- * with zeros, so that a product reads its weights once and in order. native/tiles.h has their types.
+ * A weight [n, k] is packed in panels of PANEL output features: [panel][k][PANEL], the last one
+ * filled up with zeros, so that a product reads its weights once and in order. native/tiles.h has
+ * their types.
  */
 #ifndef TGI_LINEAR_H
 #define TGI_LINEAR_H

@@ -1,8 +1,8 @@
 /* What the CPU kernels share: eight floats at a time, and an exponential.
  *
  * GCC's and clang's vector extensions, so the same text serves AVX2, AVX-512 and machines without
- * either. TGI_DISPATCH compiles a function once per instruction set and picks at load time. A reduction
- * adds in one fixed order, so output bits depend on the input alone.
+ * either. TGI_DISPATCH compiles a function once per instruction set and picks at load time. A
+ * reduction adds in one fixed order, so output bits depend on the input alone.
  */
 #ifndef TGI_SIMD_H
 #define TGI_SIMD_H

@@ -15,8 +15,9 @@
 #endif
 
 enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4 };
-/* A wait for a thread that the machine doesn't run: longer than this, and than the waiting thread's own share of
- * the work took. After so many within PATIENCE_NS, one thread less for a while. */
+/* A wait for a thread that the machine doesn't run: longer than this, and than the waiting
+ * thread's own share of the work took. After so many within PATIENCE_NS, one thread less for a
+ * while. */
 enum { STALL_NS = 1000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 500000000 };
 
 /* Apart from one another, since different threads write them at the same time. */

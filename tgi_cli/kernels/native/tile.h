@@ -1,4 +1,5 @@
-/* The tiles of a product for one instruction set. tiles.c includes this once for each, having defined
+/* The tiles of a product for one instruction set. tiles.c includes this once for each, having
+ * defined
  *
  *     ISA(name), NAME     the name with the set's suffix; the set's name
  *     TARGET              the attribute that lets the compiler use the set
@@ -6,14 +7,15 @@
  *     EACH_TILE(T, ...)   T(rows, vectors, ...) for each number of rows that a tile may have, from 1 up;
  *     EACH_SCALED_TILE    the same for weights whose scales need registers too
  *
- * and ISA(all), which makes a vector of one number, and the loads ISA(load_f32|f16|bf16|int8|int4). A tile is `rows` rows times
- * `vectors` vectors of columns: several panels, one, or a part of one. Its sums stay in registers while k
- * runs: one chain of fused multiply-adds for each output element, from the first k to the last, whatever
- * the tile, put or added to what is there. So a row's bits don't depend on its company, nor on the
+ * and ISA(all), which makes a vector of one number, and the loads
+ * ISA(load_f32|f16|bf16|int8|int4). A tile is `rows` rows times `vectors` vectors of columns:
+ * several panels, one, or a part of one. Its sums stay in registers while k runs: one chain of
+ * fused multiply-adds for each output element, from the first k to the last, whatever the tile,
+ * put or added to what is there. So a row's bits don't depend on its company, nor on the
  * instruction set.
  *
- * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is unrolled;
- * otherwise the compiler keeps the sums in memory, which costs a factor of three.
+ * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is
+ * unrolled; otherwise the compiler keeps the sums in memory, which costs a factor of three.
  */
 
 #define VEC ISA(vec)
@@ -149,8 +151,9 @@ INT8_TILE(f16, 2)
 INT4_TILE(f32, 4)
 INT4_TILE(f16, 2)
 
-/* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel in as many
- * tiles as it needs. UNIT is the number of vectors that `first` counts: those of a pair for INT4. */
+/* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel
+ * in as many tiles as it needs. UNIT is the number of vectors that `first` counts: those of a pair
+ * for INT4. */
 #define ROWS_CASE(number, vectors, tile, UNIT)                                                  \
     case number:                                                                                \
         if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \

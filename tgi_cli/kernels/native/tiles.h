@@ -2,10 +2,9 @@
  *
  *     out[r][c] = [out[r][c] +] sum over k of x[r][k] * weight[k][c]
  *
- * Each element is one chain of fused multiply-adds, k by k: its bits depend neither on the number of rows or
- * columns nor on the instruction set (but for portable vectors on
- * processors whose compiler doesn't fuse, where they round twice). tile.h has the
- * arithmetic.
+ * Each element is one chain of fused multiply-adds, k by k: its bits depend neither on the number
+ * of rows or columns nor on the instruction set (but for portable vectors on processors whose
+ * compiler doesn't fuse, where they round twice). tile.h has the arithmetic.
  */
 #ifndef TGI_TILES_H
 #define TGI_TILES_H

@@ -1,15 +1,17 @@
-/* Causal attention over the paged KV cache, prefill and decode alike: paged_attention.h has the layout.
+/* Causal attention over the paged KV cache, prefill and decode alike: paged_attention.h has the
+ * layout.
  *
- * Flash attention in one pass (Dao et al., arXiv:2205.14135; online softmax: Milakov and Gimelshein,
- * arXiv:1805.02867). A unit of work is a tile of queries of one sequence with one key head; its rows are
- * some tokens times the G query heads that share the key head, so a key is read once for all of them. Units
- * are handed out dynamically; who runs one doesn't matter to its arithmetic.
+ * Flash attention in one pass (Dao et al., arXiv:2205.14135; online softmax: Milakov and
+ * Gimelshein, arXiv:1805.02867). A unit of work is a tile of queries of one sequence with one key
+ * head; its rows are some tokens times the G query heads that share the key head, so a key is read
+ * once for all of them. Units are handed out dynamically; who runs one doesn't matter to its
+ * arithmetic.
  *
- * Order of every reduction, for each row alone: keys in chunks of CHUNK counted from position 0, whatever is
- * cached, chunked or batched. In a chunk: each score one chain over D, the maximum, the sum of the weights
- * eight apart, then the weighted values of each block, key by key, added to what is there. Masked keys have
- * weight 0; a block that lies wholly after a row is left out for that row. Memory bound for decodes: each
- * context is read once.
+ * Order of every reduction, for each row alone: keys in chunks of CHUNK counted from position 0,
+ * whatever is cached, chunked or batched. In a chunk: each score one chain over D, the maximum,
+ * the sum of the weights eight apart, then the weighted values of each block, key by key, added to
+ * what is there. Masked keys have weight 0; a block that lies wholly after a row is left out for
+ * that row. Memory bound for decodes: each context is read once.
  */
 #include "paged_attention.h"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_HEAD_DIM = 256
 _MAX_GROUP = 16
 _KERNELS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # `Kernel` of tiles.h
-_pointer, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_pointer, _int, _float = native.Pointer, native.Int, native.Float
 
 
 class _KvCache(ctypes.Structure):

@@ -1,8 +1,8 @@
 /* Causal attention over the paged KV cache: paged_attention/__init__.py has the formula.
  *
  * Cache: [num_blocks, Hkv] heads of a block, each its keys [D][BLOCK_TOKENS], then its values
- * [panels][BLOCK_TOKENS][PANEL], D filled up with zeros to whole panels: both are weights of a product with
- * tiles, queries times keys and weights times values.
+ * [panels][BLOCK_TOKENS][PANEL], D filled up with zeros to whole panels: both are weights of a
+ * product with tiles, queries times keys and weights times values.
  */
 #ifndef TGI_PAGED_ATTENTION_H
 #define TGI_PAGED_ATTENTION_H
@@ -29,8 +29,8 @@ typedef struct {
     float scale, soft_cap;  /* cap: scores become cap * tanh(score / cap); 0: none */
 } Attention;
 
-/* A unit is a tile of queries with one key head. `attention` must outlive the work. head_dim is at most 256,
- * num_heads / num_kv_heads at most 16. */
+/* A unit is a tile of queries with one key head. `attention` must outlive the work. head_dim is at
+ * most 256, num_heads / num_kv_heads at most 16. */
 TgiWork tgi_attention_work(const Attention *attention);
 
 /* Store keys and values [2, Hkv, D] of one token, rounded to the cache's type. */

@@ -1,7 +1,8 @@
-/* RMSNorm, with or without adding to a residual stream first: rms_norm/__init__.py has the formula.
+/* RMSNorm, with or without adding to a residual stream first: rms_norm/__init__.py has the
+ * formula.
  *
- * One thread takes whole rows. The squares of a row are added eight apart, then across, so a row's bits
- * depend on the row alone. Memory bound: reads and writes each row once.
+ * One thread takes whole rows. The squares of a row are added eight apart, then across, so a row's
+ * bits depend on the row alone. Memory bound: reads and writes each row once.
  */
 #include "rms_norm.h"
 
