@@ -9,10 +9,9 @@ import torch
 from tests.builders.engine import run_to_end
 from tgi_cli.kernels.paged_attention import choose
 from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.determinism import Stepper
 from tgi_cli.runtime.engine.engine import Engine
-from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.runner import Runner
-from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.hub.locate import LocatedModel
 from tgi_cli.runtime.ipc.messages import NewRequest
 from tgi_cli.runtime.models.loader import load_model
@@ -50,20 +49,11 @@ def make_runner(config: EngineConfig) -> Runner:
 
 def prompt_logits(config: EngineConfig, prompt_ids: list[int], chunk: int) -> torch.Tensor:
     """Prefill `prompt_ids` in chunks; return the logits [V] after the last."""
-    runner = make_runner(config)
-    seq = Sequence(NewRequest(0, prompt_ids, 1, SamplingParams()))
-    seq.row = 1
-    blocks = list(range(config.num_blocks - 1, 0, -1))
+    stepper = Stepper(make_runner(config), config)
+    seq = stepper.add(prompt_ids)
     while seq.num_uncomputed_tokens:
-        num_tokens = min(chunk, seq.num_uncomputed_tokens)
-        plan = StepPlan(budget=num_tokens)
-        needed = -(-(seq.num_computed_tokens + num_tokens) // config.block_size)
-        new_blocks = [blocks.pop() for _ in range(needed - len(seq.block_table))]
-        seq.block_table += new_blocks
-        plan.add(seq, num_tokens, new_blocks)
-        logits = runner.run(plan)
-        seq.num_computed_tokens += num_tokens
-    return logits[0]
+        logits = stepper.step([(seq, min(chunk, seq.num_uncomputed_tokens))])
+    return logits[seq.request_id]
 
 
 def generate(

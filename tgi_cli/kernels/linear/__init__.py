@@ -52,7 +52,8 @@ def pack(
 
     With `gated` the first N / 2 rows are gates and the product is silu(gate) * up, N / 2 wide.
     """
-    num_out = weight.codes.shape[0] if isinstance(weight, Codes) else weight.shape[0]
+    num_rows = weight.codes.shape[0] if isinstance(weight, Codes) else weight.shape[0]
+    num_out = num_rows // 2 if gated else num_rows
     if native.is_available():
         packed = _pack_native(weight, bias, gated=gated)
         return PackedLinear(packed, None, num_out, packed.num_bytes, gated)
@@ -65,8 +66,7 @@ def linear(x: Tensor, packed: PackedLinear) -> Tensor:
     """Return `x` [T, K] times the packed weight: [T, N], or [T, N / 2] if it is gated."""
     if isinstance(packed.weight, Tensor):
         return reference.linear(x, packed.weight, packed.bias, gated=packed.is_gated)
-    num_out = packed.num_out_features // 2 if packed.is_gated else packed.num_out_features
-    y = torch.empty(x.shape[0], num_out, dtype=torch.float32)
+    y = torch.empty(x.shape[0], packed.num_out_features, dtype=torch.float32)
     multiply(x, packed, out=y)
     return y
 
@@ -77,10 +77,9 @@ def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
         y = linear(x, packed)
         out[:, : y.shape[1]].copy_(y)
         return
-    num_out = packed.num_out_features // (2 if packed.is_gated else 1)
     assert out.dtype == torch.float32, out.dtype
     assert out.stride(1) == 1, out.stride()
-    assert out.shape[1] >= num_out, out.shape
+    assert out.shape[1] >= packed.num_out_features, out.shape
     assert x.dtype == torch.float32, x.dtype
     assert x.stride(1) == 1, x.stride()
     assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape

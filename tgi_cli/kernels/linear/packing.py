@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tgi_cli.kernels.native import kernel_types
 from tgi_cli.kernels.native.pages import zeros
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL = 32
-# `Kernel` of tiles.h.
-_PLAIN = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-_INT8 = {torch.float32: 3, torch.float16: 5}
-_INT4 = {torch.float32: 4, torch.float16: 6}
 
 
 class Descriptor(ctypes.Structure):
@@ -80,11 +77,13 @@ def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeW
     group_size = 0
     if isinstance(weight, Codes):
         codes, group_size = weight.codes, weight.group_size
-        kernel = (_INT8 if weight.offsets is None else _INT4)[weight.scales.dtype]
+        kernel = (kernel_types.INT8 if weight.offsets is None else kernel_types.INT4)[
+            weight.scales.dtype
+        ]
         scales = _in_panels(weight.scales, gated)
         offsets = None if weight.offsets is None else _in_panels(weight.offsets, gated)
     else:
-        codes, kernel = weight, _PLAIN[weight.dtype]
+        codes, kernel = weight, kernel_types.PLAIN[weight.dtype]
     data = _in_panels(codes, gated, is_int4=offsets is not None)
     packed_bias = None if bias is None else _in_panels(bias.float()[:, None], gated)
     descriptor = Descriptor(

@@ -35,7 +35,7 @@ static int max_threads = 1;
 static int64_t limited_until_ns;
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local unsigned meeting; /* which of the two counters this thread is at */
-static _Thread_local int team_size = 1;     /* of the team that this thread is in */
+static _Thread_local int team_size = 1; /* of the team that this thread is in */
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -160,8 +160,6 @@ void tgi_team_run(void (*body)(void *), void *argument) {
             meeting = 0;
             body(argument);
         }
-        atomic_store(&team.next[0], 0);
-        atomic_store(&team.next[1], 0);
     }
     pthread_mutex_unlock(&in_use);
 }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tgi_cli.kernels import native
+from tgi_cli.kernels.native import kernel_types
 from tgi_cli.kernels.native.pages import zeros
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _MAX_HEAD_DIM = 256
 _MAX_GROUP = 16
-_KERNELS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # `Kernel` of tiles.h
 _pointer, _int, _float = native.Pointer, native.Int, native.Float
 
 
@@ -48,7 +48,7 @@ class NativeCache:
         self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
     ) -> None:
         self.descriptor = _KvCache(
-            kernel=_KERNELS[dtype], num_kv_heads=num_kv_heads, head_dim=head_dim
+            kernel=kernel_types.PLAIN[dtype], num_kv_heads=num_kv_heads, head_dim=head_dim
         )
         library = native.function("tgi_kv_block_bytes", _pointer, returns=_int)
         num_bytes = library(ctypes.byref(self.descriptor))

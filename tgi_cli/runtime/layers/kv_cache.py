@@ -26,13 +26,9 @@ class KVCache:
         dtype: torch.dtype,
     ) -> None:
         self._backend = backend
-        self.layers = [
+        self.layers: list[Any] = [  # as the backend takes them
             backend.new_cache(num_blocks, num_kv_heads, head_dim, dtype) for _ in range(num_layers)
         ]
-
-    def layer(self, index: int) -> Any:
-        """Return the cache of one layer, as its backend takes it."""
-        return self.layers[index]
 
     def clear(self, block_ids: list[int]) -> None:
         """Zero blocks that hold values which must not reach their next owner."""

@@ -22,7 +22,7 @@ class LinearMethod(Protocol):
         ...
 
 
-class PackedLinear:
+class Projection:
     """A weight packed for the CPU: plain floats in their own type, or codes on a grid."""
 
     def __init__(
@@ -42,14 +42,14 @@ class PackedLinear:
 
 def fuse(
     weights: list[Tensor | Codes], biases: list[Tensor | None], *, gated: bool = False
-) -> PackedLinear:
+) -> Projection:
     """Make one projection of several with the same input; outputs stand side by side.
 
     With `gated` they are two, gate and up, and the output is silu(gate) * up.
     """
     assert all(b is None for b in biases) or all(b is not None for b in biases), "mixed biases"
     bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-    return PackedLinear(_side_by_side(weights), bias, gated=gated)
+    return Projection(_side_by_side(weights), bias, gated=gated)
 
 
 def _side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
-from tgi_cli.runtime.layers.linear import LinearMethod, PackedLinear, fuse
+from tgi_cli.runtime.layers.linear import LinearMethod, Projection, fuse
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
 
@@ -39,7 +39,7 @@ class SelfAttention:
             [weights.get_matrix(f"{part}.weight") for part in parts],
             [weights.get_if(config.attention_bias, f"{part}.bias") for part in parts],
         )
-        self.out: LinearMethod = PackedLinear(
+        self.out: LinearMethod = Projection(
             weights.get_matrix(f"{prefix}.o_proj.weight"),
             weights.get_if(config.attention_output_bias, f"{prefix}.o_proj.bias"),
         )
@@ -64,7 +64,7 @@ class SelfAttention:
             k.copy_(self.k_norm(k))
         rotate_(qkv[:, : num_heads + num_kv_heads], context.cos, context.signed_sin)
         kv = qkv[:, num_heads:].unflatten(1, (2, num_kv_heads))  # [T, 2, Hkv, D]
-        cache = context.kv_cache.layer(layer_index)
+        cache = context.kv_cache.layers[layer_index]
         self._backend.store(kv, cache, context.slot_mapping)
         plan = context.windowed_attention if is_windowed else context.attention
         attended = self._backend.attend(q, cache, plan, self._scale, 0.0)  # [T, H, D]
@@ -81,7 +81,7 @@ class GatedFeedForward:
             [weights.get_if(config.mlp_bias, f"{part}.bias") for part in parts],
             gated=True,
         )
-        self.down: LinearMethod = PackedLinear(
+        self.down: LinearMethod = Projection(
             weights.get_matrix(f"{prefix}.down_proj.weight"),
             weights.get_if(config.mlp_bias, f"{prefix}.down_proj.bias"),
         )
@@ -152,7 +152,8 @@ class DecoderStack:
         self._config = config
         self._layers = layers
         self._final_norm = final_norm
-        self._can_fuse = decoder.can_run([layer.kernel_layer for layer in layers])
+        kernel_layers = [layer.kernel_layer for layer in layers]
+        self._fusible = kernel_layers if decoder.can_run(kernel_layers) else None
         self._fused: tuple[KVCache, decoder.Decoder] | None = None  # knows the cache's addresses
 
     @property
@@ -161,8 +162,8 @@ class DecoderStack:
 
     def __call__(self, residual: Tensor, context: ForwardContext) -> Tensor:
         """Return the wanted final hidden states [N, hidden]; `residual` [T, hidden] is used up."""
-        if self._can_fuse and isinstance(context.attention, NativePlan):
-            return self._fused_for(context.kv_cache).run(
+        if self._fusible is not None and isinstance(context.attention, NativePlan):
+            return self._fused_for(self._fusible, context.kv_cache).run(
                 residual,
                 decoder.StepInput(
                     cos=context.cos,
@@ -178,7 +179,7 @@ class DecoderStack:
         assert update is not None, "a model has at least one layer"
         return self._final_norm.add(update, residual)[context.wanted]
 
-    def _fused_for(self, kv_cache: KVCache) -> decoder.Decoder:
+    def _fused_for(self, layers: list[decoder.Layer], kv_cache: KVCache) -> decoder.Decoder:
         if self._fused is None or self._fused[0] is not kv_cache:
             config = self._config
             sizes = decoder.Sizes(
@@ -190,7 +191,6 @@ class DecoderStack:
                 rms_norm_eps=config.rms_norm_eps,
                 sliding_window=config.sliding_window,
             )
-            layers = [layer.kernel_layer for layer in self._layers]
             made = decoder.Decoder(layers, self._final_norm.weight, sizes, kv_cache.layers)
             self._fused = (kv_cache, made)
         return self._fused[1]

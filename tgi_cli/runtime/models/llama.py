@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.embedding import Embedding
-from tgi_cli.runtime.layers.linear import PackedLinear
+from tgi_cli.runtime.layers.linear import Projection
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.blocks import DecoderLayer, DecoderStack
 from tgi_cli.runtime.models.weights import Weights
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Llama:
     def __init__(self, config: ModelConfig, weights: Weights, backend: AttentionBackend) -> None:
         # The largest first: packing needs the tensor twice, and now nothing else is there yet.
-        self._head = PackedLinear(
+        self._head = Projection(
             weights.get_matrix(EMBEDDING if config.tie_word_embeddings else HEAD)
         )
         self._vocab_size = config.vocab_size
