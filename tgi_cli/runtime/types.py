@@ -6,6 +6,7 @@ Nothing here knows HTTP, tensors or text. Token positions count from 0 over prom
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -18,11 +19,18 @@ class FinishReason(enum.StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # only the router finds these: it has the text
 
 
+class Grammar(msgspec.Struct, frozen=True, array_like=True):
+    """What an output must match as a whole, in the form in which it can be compared and cached."""
+
+    kind: Literal["json_schema", "regex", "choice", "lark"]
+    source: str  # JSON of the schema; the pattern; JSON list of strings; the Lark text
+
+
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that turns logits into a token. Neutral values switch a step off.
 
-    Order of the steps: repetition penalty, frequency penalty, temperature, top-k, top-p,
-    typical-p, pick (spec/http-api.md section 17).
+    Order of the steps: watermark, repetition penalty, frequency and presence penalty, bias,
+    grammar, temperature, top-k, top-p, min-p, typical-p, pick (spec/http-api.md section 17).
     """
 
     do_sample: bool = False  # false: arg-max
@@ -32,4 +40,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     typical_p: float = 1.0  # 1: off
     repetition_penalty: float = 1.0  # > 0; over prompt and output
     frequency_penalty: float = 0.0  # -2 .. 2; times the count in the output
+    presence_penalty: float = 0.0  # -2 .. 2; once for each id in the output
+    min_p: float = 0.0  # 0: off; share of the best token's probability that a token must have
+    logit_bias: dict[int, float] = {}  # by token id, added to its score; -100 .. 100
+    min_tokens: int = 0  # new tokens before the end of sequence may be chosen
+    watermark: bool = False
     seed: int = 0  # unsigned 64 bit; with the position it decides the random number (Philox)

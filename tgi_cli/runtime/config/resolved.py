@@ -36,6 +36,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_total_tokens: int  # prompt and output of one request
     num_threads: int
     verify_determinism: bool = False
+    prefix_caching: bool = True
+    prefill_chunking: bool = True  # false: a prompt is computed in one step of its own
+    waiting_served_ratio: float = 0.3  # these two govern admission without chunking
+    max_waiting_tokens: int = 20  # decode steps
+    watermark_gamma: float = 0.5  # share of the vocabulary that is on the green list
+    watermark_delta: float = 2.0  # added to its scores
+    tokenizer_json: str = ""  # for grammars, which are about bytes; "": no grammar support
     log: LogConfig = LogConfig()
 
 
@@ -50,6 +57,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_total_tokens: int = 2048
     max_client_batch_size: int = 4
     payload_limit_bytes: int = 2_000_000
+    strict_lengths: bool = False  # refuse all of max_new_tokens that can't fit, as TGI 2 did
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,10 +70,24 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hostname: str = "0.0.0.0"
     port: int = 3000
     api_key: str | None = None
+    api_key_file: str | None = None  # more keys, one on a line; read again when it changes
+    protects_chat_tokenize: bool = False  # with a key; TGI leaves that route open
     cors_allow_origin: tuple[str, ...] = ()  # empty: any
     validation_workers: int = 2
     graceful_termination_timeout_s: float = 90.0
     compute_type: str = "cpu"  # header x-compute-type
+    docker_label: str | None = None
+    build_sha: str | None = None
+    vertex_predict_route: str | None = None  # AIP_PREDICT_ROUTE
+    vertex_health_route: str | None = None  # AIP_HEALTH_ROUTE
+    prometheus_port: int | None = None  # /metrics there too; None: on the main port only
+    openai_strict: bool = False  # OpenAI's words and statuses where TGI's differ
+    supports_grammars: bool = True
+    adapter_ids: tuple[str, ...] = ()  # none can be served yet
+    otlp_endpoint: str | None = None
+    otlp_service_name: str = "text-generation-inference.router"
+    watermark_gamma: float = 0.5
+    watermark_delta: float = 2.0
     max_batch_total_tokens: int = 0
     max_batch_prefill_tokens: int = 4096
     max_batch_size: int | None = None

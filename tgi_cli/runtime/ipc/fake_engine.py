@@ -19,6 +19,7 @@ from tgi_cli.runtime.ipc.messages import (
     AbortRequest,
     EngineReady,
     NewRequest,
+    PromptScore,
     RequestFailed,
     SequenceOutput,
     ShutDown,
@@ -26,6 +27,7 @@ from tgi_cli.runtime.ipc.messages import (
     StepOutput,
     StepStats,
     ToEngine,
+    TokenScore,
 )
 from tgi_cli.runtime.types import FinishReason
 
@@ -139,6 +141,7 @@ class FakeEngine:
 
     def _next_output(self, running: _Running, logprobs: list[float]) -> SequenceOutput:
         request, script = running.request, self._script
+        prompt_scores = _score_prompt(request) if running.is_new else []
         running.is_new = False
         choices = script.token_ids
         token_id = choices[(len(request.prompt_ids) + running.num_tokens) % len(choices)]
@@ -150,7 +153,28 @@ class FakeEngine:
             reason = FinishReason.LENGTH
         if reason is not None:
             del self._running[request.request_id]
-        return SequenceOutput(request.request_id, [token_id], logprobs, reason)
+        return SequenceOutput(
+            request.request_id,
+            [token_id],
+            logprobs,
+            reason,
+            [_best(token_id, logprobs[0], request.top_n_tokens)] if request.top_n_tokens else [],
+            prompt_scores,
+        )
+
+
+def _best(token_id: int, logprob: float, count: int) -> list[TokenScore]:
+    """Return `token_id` and those after it, each less likely than the one before."""
+    return [TokenScore(token_id + rank, logprob - rank) for rank in range(count)]
+
+
+def _score_prompt(request: NewRequest) -> list[PromptScore]:
+    if not request.scores_prompt:
+        return []
+    return [
+        PromptScore(-0.25, _best(token_id, -0.25, request.prompt_top_n))
+        for token_id in request.prompt_ids[1:]
+    ]
 
 
 def main() -> int:

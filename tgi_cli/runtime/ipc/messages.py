@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tgi_cli.runtime.types import FinishReason, SamplingParams
+from tgi_cli.runtime.types import FinishReason, Grammar, SamplingParams
 
 
 class StartEngine(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -33,8 +33,12 @@ class NewRequest(msgspec.Struct, frozen=True, array_like=True, tag=2):
     max_new_tokens: int  # inclusive, counts `output_ids`
     sampling: SamplingParams
     output_ids: list[int] = []
-    logprobs: bool = True  # whether TokenOutput.logprobs is wanted
+    logprobs: bool = True  # whether SequenceOutput.logprobs is wanted
     ignore_eos: bool = False
+    top_n_tokens: int = 0  # best tokens to report for each new one
+    scores_prompt: bool = False  # whether SequenceOutput.prompt_scores is wanted
+    prompt_top_n: int = 0  # best tokens to report for each of the prompt
+    grammar: Grammar | None = None  # what the new tokens must spell
 
 
 class AbortRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -65,6 +69,20 @@ class EngineFailed(msgspec.Struct, frozen=True, array_like=True, tag=11):
     hint: str | None
 
 
+class TokenScore(msgspec.Struct, frozen=True, array_like=True):
+    """A token that was or could have been chosen."""
+
+    id: int
+    logprob: float
+
+
+class PromptScore(msgspec.Struct, frozen=True, array_like=True):
+    """How likely a token of the prompt was after those before it: the model's own scores."""
+
+    logprob: float
+    top: list[TokenScore] = []  # best first
+
+
 class SequenceOutput(msgspec.Struct, frozen=True, array_like=True):
     """New tokens of one request. The one with a `finish_reason` is its last."""
 
@@ -72,6 +90,10 @@ class SequenceOutput(msgspec.Struct, frozen=True, array_like=True):
     token_ids: list[int]
     logprobs: list[float]  # one per token, or empty when not asked for
     finish_reason: FinishReason | None
+    # One list per token, best first, ties with the last kept; empty when not asked for.
+    top_tokens: list[list[TokenScore]] = []
+    # With the first output, if asked for: one for each prompt token but the first.
+    prompt_scores: list[PromptScore] = []
 
 
 class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +119,9 @@ class StepStats(msgspec.Struct, frozen=True, array_like=True):
     forward_s: float  # the model
     sample_s: float  # logits to tokens
     step_s: float  # inbox to outbox
+    # Of the requests admitted in this step: prompt tokens found in, and looked up in, the cache.
+    num_prefix_hit_tokens: int = 0
+    num_prefix_query_tokens: int = 0
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag=12):

@@ -38,6 +38,12 @@ class GenerateParameters(msgspec.Struct, kw_only=True):
     top_n_tokens: Unsigned32 | None = None
     grammar: dict[str, Any] | None = None
     adapter_id: str | None = None
+    # Beyond TGI's.
+    presence_penalty: float | None = None
+    min_p: float | None = None
+    min_tokens: Unsigned32 | None = None
+    ignore_eos: bool | None = False
+    logit_bias: dict[str, float] | None = None  # by token id
 
     def __post_init__(self) -> None:
         for value in (self.best_of, self.truncate, self.seed):
