@@ -46,3 +46,16 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     min_tokens: int = 0  # new tokens before the end of sequence may be chosen
     watermark: bool = False
     seed: int = 0  # unsigned 64 bit; with the position it decides the random number (Philox)
+
+    @property
+    def takes_best(self) -> bool:
+        """Whether the next token is simply the one with the model's highest score."""
+        return not (
+            self.do_sample
+            or self.repetition_penalty != 1.0
+            or self.frequency_penalty
+            or self.presence_penalty
+            or self.logit_bias
+            or self.min_tokens
+            or self.watermark
+        )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.builders.engine import VOCAB_SIZE, request
 from tgi_cli.runtime.engine.sampling import logits as steps
-from tgi_cli.runtime.engine.sampling.sampler import Sampler
+from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 
 
@@ -24,9 +26,27 @@ def kept_ids(candidates: steps.Candidates) -> list[int]:
 
 
 def sample(row: torch.Tensor, **sampling: object) -> tuple[int, float]:
-    seq = Sequence(request(**sampling))
-    [token] = Sampler(row.numel()).sample(row[None], [seq])
+    token = sample_row(row, Sequence(request(**sampling)))
     return token.token_id, token.logprob
+
+
+def sample_row(
+    row: torch.Tensor, seq: Sequence, bitmask: torch.Tensor | None = None, **config: Any
+) -> SampledToken:
+    sampler = Sampler(SamplerConfig(row.numel(), **config))
+    return sampler.sample(row[None], [seq], [bitmask])[0]
+
+
+def random_row(seed: int = 3) -> torch.Tensor:
+    return torch.randn(VOCAB_SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def bitmask_of(ids: set[int]) -> torch.Tensor:
+    words = [
+        sum(1 << bit for bit in range(32) if 32 * word + bit in ids)
+        for word in range(-(-VOCAB_SIZE // 32))
+    ]
+    return torch.tensor(words, dtype=torch.int64).to(torch.int32)
 
 
 def test_top_k_keeps_all_that_tie_with_the_last():
@@ -52,6 +72,18 @@ def test_top_p_of_a_flat_row_wider_than_the_partial_sort_equals_the_full_sort():
     assert kept_ids(kept) == sorted(order[:count].tolist())
 
 
+def test_typical_of_a_flat_row_wider_than_the_partial_sort_equals_the_full_sort():
+    logits = torch.randn(5003, generator=torch.Generator().manual_seed(5)) * 0.01
+
+    kept = steps.typical_p(steps.Candidates(logits, None), 0.9)
+
+    logprobs = torch.log_softmax(logits.double(), -1)
+    distance = (-logprobs + (logprobs.exp() * logprobs).sum()).abs()
+    order = distance.sort().indices
+    count = int((logprobs.exp()[order].cumsum(-1) < 0.9).sum()) + 1
+    assert kept_ids(kept) == sorted(order[:count].tolist())
+
+
 def test_typical_keeps_what_is_nearest_to_the_entropy_and_not_the_likeliest():
     candidates = whole(*[math.log(x) for x in (0.7, 0.1, 0.1, 0.1)])  # entropy 0.94
 
@@ -70,11 +102,13 @@ def test_typical_keeps_what_is_nearest_to_the_entropy_and_not_the_likeliest():
 def test_a_picked_token_is_a_candidate_with_its_own_probability(scores, top_k, top_p, uniform):
     kept = steps.top_p(steps.top_k(whole(*scores), top_k), top_p)
 
-    token_id, logprob = steps.pick(kept, uniform)
+    picked = steps.pick(kept, uniform)
 
-    assert token_id in kept_ids(kept)
+    assert picked.token_id in kept_ids(kept)
     logprobs = torch.log_softmax(kept.logits.double(), -1)
-    assert logprob == pytest.approx(float(logprobs[kept_ids(kept).index(token_id)]), abs=1e-9)
+    expected = float(logprobs[kept_ids(kept).index(picked.token_id)])
+    assert picked.logprob == pytest.approx(expected, abs=1e-9)
+    assert picked.best_logprob == pytest.approx(float(logprobs.max()), abs=1e-9)
 
 
 def test_draws_follow_the_distribution():
@@ -92,7 +126,7 @@ def test_the_token_depends_on_seed_and_position_but_not_on_the_neighbours():
     logits = torch.randn(6, VOCAB_SIZE, generator=generator)
     params = {"do_sample": True, "top_p": 0.9, "temperature": 0.8}
     sequences = [Sequence(request(i, num_tokens=4 + i, seed=i, **params)) for i in range(6)]
-    sampler = Sampler(VOCAB_SIZE)
+    sampler = Sampler(SamplerConfig(VOCAB_SIZE))
 
     together = sampler.sample(logits, sequences)
     alone = [sampler.sample(logits[i : i + 1], [sequences[i]])[0] for i in range(6)]
@@ -106,7 +140,7 @@ def test_repetition_penalty_counts_prompt_and_output_once():
     seq = Sequence(request(prompt_ids=[3, 3, 6], repetition_penalty=2.0))
     seq.token_ids += [3]
 
-    [token] = Sampler(VOCAB_SIZE).sample(row[None], [seq])
+    [token] = Sampler(SamplerConfig(VOCAB_SIZE)).sample(row[None], [seq])
 
     expected = row.clone()
     expected[3], expected[6] = 2.0, -2.0
@@ -118,7 +152,7 @@ def test_frequency_penalty_counts_the_output_only_and_every_time():
     row = torch.zeros(VOCAB_SIZE)
     row[3], row[5], row[7] = 4.0, 3.0, 2.6
     seq = Sequence(request(prompt_ids=[5, 5, 5], frequency_penalty=0.8))
-    sampler = Sampler(VOCAB_SIZE)
+    sampler = Sampler(SamplerConfig(VOCAB_SIZE))
 
     picked = []
     for _ in range(4):
@@ -127,6 +161,126 @@ def test_frequency_penalty_counts_the_output_only_and_every_time():
         picked.append(token.token_id)
 
     assert picked == [3, 3, 5, 7]
+
+
+def test_presence_penalty_is_subtracted_once_for_each_id_of_the_output():
+    row = random_row()
+    seq = Sequence(request(prompt_ids=[5, 6], output_ids=[7, 7, 8], presence_penalty=1.5))
+
+    token = sample_row(row, seq)
+
+    expected = row.clone()
+    expected[[7, 8]] -= 1.5
+    logprobs = torch.log_softmax(expected.double(), -1)
+    assert token.token_id == int(expected.argmax())
+    assert token.logprob == pytest.approx(float(logprobs.max()), abs=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    scores=st.lists(st.floats(-9, 9, width=32), min_size=2, max_size=40),
+    share=st.floats(0.001, 1.0),
+)
+def test_min_p_keeps_who_has_that_share_of_the_best_ones_probability(scores, share):
+    kept = kept_ids(steps.min_p(whole(*scores), share))
+
+    probabilities = torch.softmax(torch.tensor(scores).double(), -1)
+    relative = probabilities / probabilities.max()
+    assert {i for i, x in enumerate(relative) if x > share * 1.00001} <= set(kept)
+    assert set(kept) <= {i for i, x in enumerate(relative) if x > share * 0.99999}
+
+
+def test_bias_is_added_by_id_before_the_choice():
+    row = random_row()
+
+    token_id, _ = sample(row, logit_bias={17: 100.0, 18: 99.0})
+    banned = sample_row(row, Sequence(request(logit_bias={int(row.argmax()): -100.0})))
+
+    assert token_id == 17
+    assert banned.token_id == int(row.topk(2).indices[1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(ids=st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1), do_sample=st.booleans())
+def test_a_bitmask_leaves_only_the_ids_whose_bits_are_set(ids, do_sample):
+    row = random_row()
+    seq = Sequence(request(do_sample=do_sample, temperature=5.0 if do_sample else 1.0))
+
+    token = sample_row(row, seq, bitmask_of(ids))
+
+    expected = torch.full_like(row, -math.inf)
+    expected[list(ids)] = row[list(ids)]
+    logprobs = torch.log_softmax(expected.double() / seq.sampling.temperature, -1)
+    assert token.token_id in ids
+    assert token.logprob == pytest.approx(float(logprobs[token.token_id]), abs=1e-5)
+
+
+def test_a_bitmask_shorter_than_the_vocabulary_rules_out_what_it_lacks():
+    row = torch.zeros(VOCAB_SIZE)
+    row[90] = 9.0
+
+    token = sample_row(row, Sequence(request()), torch.tensor([0b100000, 0], dtype=torch.int32))
+
+    assert token.token_id == 5
+
+
+def test_the_end_of_sequence_cannot_be_chosen_before_min_tokens():
+    row = torch.zeros(VOCAB_SIZE)
+    row[40], row[41], row[7] = 9.0, 8.0, 1.0
+    seq = Sequence(request(min_tokens=2, max_new_tokens=9))
+
+    picked = []
+    for _ in range(3):
+        token = sample_row(row, seq, eos_token_ids=(40, 41))
+        seq.token_ids.append(token.token_id)
+        picked.append(token.token_id)
+
+    assert picked == [7, 7, 40]
+
+
+def test_a_grammar_that_allows_only_the_end_wins_over_min_tokens():
+    seq = Sequence(request(min_tokens=2, max_new_tokens=9))
+
+    token = sample_row(random_row(), seq, bitmask_of({40}), eos_token_ids=(40,))
+
+    assert token.token_id == 40
+    assert token.logprob == pytest.approx(0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scores=st.lists(st.integers(-4, 4), min_size=3, max_size=VOCAB_SIZE),
+    count=st.integers(1, 7),
+    params=st.sampled_from(
+        [{}, {"do_sample": True}, {"do_sample": True, "top_k": 3}, {"logit_bias": {1: 2.5}}]
+    ),
+)
+def test_the_best_n_are_those_after_all_steps_with_ties_and_in_order(scores, count, params):
+    row = torch.tensor(scores, dtype=torch.float32)
+    seq = Sequence(msgspec.structs.replace(request(prompt_ids=[0], **params), top_n_tokens=count))
+
+    token = sample_row(row, seq)
+
+    changed = row.clone()
+    changed[1] += params.get("logit_bias", {}).get(1, 0.0)
+    if "top_k" in params:
+        changed[changed < changed.sort(descending=True).values[2]] = -math.inf
+    logprobs = torch.log_softmax(changed.double(), -1).tolist()
+    ranked = sorted((-logprob, i) for i, logprob in enumerate(logprobs) if logprob > -math.inf)
+    limit = ranked[min(count, len(ranked)) - 1][0]
+    expected = [(i, -x) for x, i in ranked if x <= limit + 1e-9][: count + steps.MAX_TIES]
+    assert [score.id for score in token.top] == [i for i, _ in expected]
+    assert [score.logprob for score in token.top] == pytest.approx([x for _, x in expected], 1e-5)
+    own = [score.logprob for score in token.top if score.id == token.token_id]
+    assert own in ([], [token.logprob])
+
+
+def test_a_flat_row_reports_no_more_ties_than_the_limit():
+    row = torch.zeros(1000)
+
+    token = sample_row(row, Sequence(msgspec.structs.replace(request(), top_n_tokens=5)))
+
+    assert [score.id for score in token.top] == list(range(5 + steps.MAX_TIES))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.runner import Runner
-from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler
+from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.engine.stopping import finish_reason
@@ -44,7 +44,14 @@ class Engine:
         self._scheduler = Scheduler(
             SchedulerConfig(config.max_step_tokens, config.max_running), self._blocks
         )
-        self._sampler = Sampler(config.model.vocab_size)
+        self._sampler = Sampler(
+            SamplerConfig(
+                vocab_size=config.model.vocab_size,
+                eos_token_ids=config.eos_token_ids,
+                watermark_gamma=config.watermark_gamma,
+                watermark_delta=config.watermark_delta,
+            )
+        )
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._refused: list[RequestFailed] = []  # told with the next step
 
@@ -163,7 +170,10 @@ class Engine:
         seq.token_ids.append(token.token_id)
         reason = finish_reason(seq, self._eos_token_ids)
         logprobs = [token.logprob] if seq.wants_logprobs else []
-        outputs.append(SequenceOutput(seq.request_id, [token.token_id], logprobs, reason))
+        top_tokens = [list(token.top)] if seq.top_n_tokens else []
+        outputs.append(
+            SequenceOutput(seq.request_id, [token.token_id], logprobs, reason, top_tokens)
+        )
         if reason is not None:
             self.abort(seq.request_id)
 

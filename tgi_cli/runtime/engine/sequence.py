@@ -25,7 +25,9 @@ class Sequence:
         "row",
         "sampling",
         "started",
+        "takes_best",
         "token_ids",
+        "top_n_tokens",
         "wants_logprobs",
     )
 
@@ -33,6 +35,8 @@ class Sequence:
         assert request.prompt_ids, "the router refuses empty prompts"
         self.request_id = request.request_id
         self.sampling = request.sampling
+        self.takes_best = request.sampling.takes_best
+        self.top_n_tokens = request.top_n_tokens
         self.wants_logprobs = request.logprobs
         self.ignore_eos = request.ignore_eos
         self.max_new_tokens = request.max_new_tokens

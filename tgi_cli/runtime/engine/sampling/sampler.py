@@ -1,13 +1,17 @@
 """Choose the next token of each sequence from its row of logits.
 
-Greedy rows without penalties share one arg-max; every other row goes through `logits.py` alone.
-The random number of a token is a function of the request's seed and the token's position only.
+Greedy rows that nothing changes share one arg-max; every other row goes through the steps of
+`logits.py` alone, in the order of `SamplingParams`. The random number of a token is a function of
+the request's seed and the token's position only. Log-probabilities are after all steps.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,21 +19,34 @@ from tgi_cli.kernels.best_token import best_token
 from tgi_cli.runtime.engine.sampling import logits as steps
 from tgi_cli.runtime.engine.sampling.philox import uniform
 from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.ipc.messages import TokenScore
+from tgi_cli.runtime.text import watermark
 from tgi_cli.runtime.types import SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
     token_id: int
-    logprob: float  # after all steps; NaN if the row wasn't finite
+    logprob: float  # NaN if the row wasn't finite
+    top: Rows[TokenScore] = ()  # best first; empty when not asked for
 
 
-class _History:
-    """Which ids a sequence holds, kept up to date token by token; only for rows with penalties."""
+@dataclass(frozen=True, slots=True)
+class SamplerConfig:
+    vocab_size: int
+    eos_token_ids: tuple[int, ...] = ()
+    watermark_gamma: float = 0.5
+    watermark_delta: float = 2.0
 
-    def __init__(self, vocab_size: int) -> None:
-        self.seen = torch.zeros(vocab_size, dtype=torch.bool)
+
+class _Memory:
+    """What a sequence's steps need besides its row, made once and kept up to date."""
+
+    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
+        self.seen = torch.zeros(vocab_size, dtype=torch.bool)  # ids of prompt and output
         self.output_counts = torch.zeros(vocab_size, dtype=torch.float32)
+        self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
+        self.biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32)
         self._num_tokens = 0
 
     def catch_up(self, seq: Sequence) -> None:
@@ -41,60 +58,107 @@ class _History:
 
 
 class Sampler:
-    """Samples rows and remembers the ids of the sequences whose penalties need them."""
+    """Samples rows and remembers the ids of the sequences whose steps need them."""
 
-    def __init__(self, vocab_size: int) -> None:
-        self._vocab_size = vocab_size
-        self._histories: dict[int, _History] = {}
+    def __init__(self, config: SamplerConfig) -> None:
+        self._config = config
+        self._eos_token_ids = torch.tensor(
+            [i for i in config.eos_token_ids if i < config.vocab_size], dtype=torch.int64
+        )
+        self._all_ids = np.arange(config.vocab_size)
+        self._memories: dict[int, _Memory] = {}
 
     def forget(self, request_id: int) -> None:
-        self._histories.pop(request_id, None)
+        self._memories.pop(request_id, None)
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken]:
+    def sample(
+        self,
+        logits: Tensor,
+        sequences: Rows[Sequence],
+        bitmasks: Rows[Tensor | None] | None = None,
+    ) -> list[SampledToken]:
         """Return one token per row of `logits` [N, V] float32, for the sequences in the same order.
 
-        A row that isn't finite gives a log-probability of NaN.
+        `bitmasks` are what a grammar allows each to be, [ceil(V / 32)] int32 as in
+        `steps.apply_bitmask`, or None. A row that isn't finite gives a log-probability of NaN.
         """
         best, logprobs = best_token(logits)
         sampled = []
-        for row, token_id, logprob, seq in zip(
-            logits, best.tolist(), logprobs.tolist(), sequences, strict=True
+        for index, (token_id, logprob, seq) in enumerate(
+            zip(best.tolist(), logprobs.tolist(), sequences, strict=True)
         ):
-            if seq.sampling.do_sample or _has_penalties(seq.sampling):
-                sampled.append(self._sample_row(row, seq, seq.sampling))
+            bitmask = None if bitmasks is None else bitmasks[index]
+            if not seq.takes_best or bitmask is not None:
+                sampled.append(self._sample_row(logits[index], seq, bitmask))
+            elif seq.top_n_tokens:
+                sampled.append(_best(logits[index], token_id, logprob, seq))
             else:
                 sampled.append(SampledToken(token_id, logprob))
         return sampled
 
-    def _sample_row(self, row: Tensor, seq: Sequence, params: SamplingParams) -> SampledToken:
+    def _sample_row(self, row: Tensor, seq: Sequence, bitmask: Tensor | None) -> SampledToken:
+        params = seq.sampling
         if not bool(torch.isfinite(row).all()):
-            return SampledToken(0, float("nan"))
-        row = self._apply_penalties(row, seq, params)
+            return SampledToken(0, math.nan)
+        row = self._change_scores(row, seq, params)
+        if bitmask is not None:
+            row = steps.apply_bitmask(row, bitmask)
+        if seq.num_output_tokens < params.min_tokens and len(self._eos_token_ids):
+            row = steps.forbid(row, self._eos_token_ids)
         if not params.do_sample:
-            token_id = int(row.argmax())
-            return SampledToken(token_id, float(torch.log_softmax(row, dim=-1)[token_id]))
+            best, logprobs = best_token(row[None])
+            return _best(row, int(best), float(logprobs), seq)
         candidates = steps.Candidates(steps.apply_temperature(row, params.temperature), ids=None)
-        if params.top_k:
-            candidates = steps.top_k(candidates, params.top_k)
-        if params.top_p < 1.0:
-            candidates = steps.top_p(candidates, params.top_p)
-        if params.typical_p < 1.0:
-            candidates = steps.typical_p(candidates, params.typical_p)
-        return SampledToken(*steps.pick(candidates, uniform(params.seed, seq.num_tokens)))
+        candidates = _cut(candidates, params)
+        picked = steps.pick(candidates, uniform(params.seed, seq.num_tokens))
+        top = _report(candidates, seq, picked.best_logprob)
+        return SampledToken(picked.token_id, picked.logprob, top)
 
-    def _apply_penalties(self, row: Tensor, seq: Sequence, params: SamplingParams) -> Tensor:
-        if not _has_penalties(params):
+    def _change_scores(self, row: Tensor, seq: Sequence, params: SamplingParams) -> Tensor:
+        if params.watermark:
+            previous = np.array(seq.token_ids[-1:])
+            green = watermark.green(previous, self._all_ids, self._config.watermark_gamma)
+            row = steps.apply_watermark(row, torch.from_numpy(green), self._config.watermark_delta)
+        if not (
+            params.repetition_penalty != 1.0
+            or params.frequency_penalty
+            or params.presence_penalty
+            or params.logit_bias
+        ):
             return row
-        history = self._histories.setdefault(seq.request_id, _History(self._vocab_size))
-        history.catch_up(seq)
+        memory = self._memories.get(seq.request_id)
+        if memory is None:
+            memory = _Memory(params, self._config.vocab_size)
+            self._memories[seq.request_id] = memory
+        memory.catch_up(seq)
         if params.repetition_penalty != 1.0:
-            row = steps.apply_repetition_penalty(row, history.seen, params.repetition_penalty)
-        if params.frequency_penalty != 0.0:
-            row = steps.apply_frequency_penalty(
-                row, history.output_counts, params.frequency_penalty
-            )
+            row = steps.apply_repetition_penalty(row, memory.seen, params.repetition_penalty)
+        if params.frequency_penalty:
+            row = steps.apply_frequency_penalty(row, memory.output_counts, params.frequency_penalty)
+        if params.presence_penalty:
+            row = steps.apply_presence_penalty(row, memory.output_counts, params.presence_penalty)
+        if params.logit_bias:
+            row = steps.apply_bias(row, memory.bias_ids, memory.biases)
         return row
 
 
-def _has_penalties(params: SamplingParams) -> bool:
-    return params.repetition_penalty != 1.0 or params.frequency_penalty != 0.0
+def _cut(candidates: steps.Candidates, params: SamplingParams) -> steps.Candidates:
+    if params.top_k:
+        candidates = steps.top_k(candidates, params.top_k)
+    if params.top_p < 1.0:
+        candidates = steps.top_p(candidates, params.top_p)
+    if params.min_p > 0.0:
+        candidates = steps.min_p(candidates, params.min_p)
+    if params.typical_p < 1.0:
+        candidates = steps.typical_p(candidates, params.typical_p)
+    return candidates
+
+
+def _best(row: Tensor, token_id: int, logprob: float, seq: Sequence) -> SampledToken:
+    return SampledToken(token_id, logprob, _report(steps.Candidates(row, None), seq, logprob))
+
+
+def _report(candidates: steps.Candidates, seq: Sequence, best_logprob: float) -> Rows[TokenScore]:
+    if not seq.top_n_tokens or math.isnan(best_logprob):
+        return ()
+    return steps.best_scores(candidates, seq.top_n_tokens, best_logprob)
