@@ -349,6 +349,7 @@ class _Resolver:
             model_id=self._model.model_id,
             model_sha=self._model.sha,
             model_pipeline_tag=self._model.pipeline_tag,
+            model_dtype=f"torch.{self._dtype}",
             limits=RequestLimits(
                 max_concurrent_requests=options.max_concurrent_requests,
                 max_best_of=options.max_best_of,

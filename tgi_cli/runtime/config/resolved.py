@@ -66,6 +66,10 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     model_id: str
     model_sha: str | None = None
     model_pipeline_tag: str | None = None
+    model_dtype: str = "torch.float32"  # this and the next three are for /info only
+    model_device_type: str = "cpu"
+    waiting_served_ratio: float = 0.3
+    max_waiting_tokens: int = 20
     limits: RequestLimits = RequestLimits()
     hostname: str = "0.0.0.0"
     port: int = 3000
@@ -92,6 +96,10 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_batch_prefill_tokens: int = 4096
     max_batch_size: int | None = None
     log: LogConfig = LogConfig()
+
+    @property
+    def needs_key(self) -> bool:
+        return self.api_key is not None or self.api_key_file is not None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,51 +1,57 @@
-"""The application: which path goes to which handler, through which middleware. Nothing else."""
+"""The application: the routes of the table, through the middleware. Nothing else."""
 
 from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
 from tgi_cli.runtime.router import middleware
-from tgi_cli.runtime.router.routes import chat, completions, facts, generate
+from tgi_cli.runtime.router.api_keys import ApiKeys
+from tgi_cli.runtime.router.route_table import Route, routes_of
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.service import Service
 
-INFERENCE_ROUTES = {
-    "/": generate.compat_generate,
-    "/generate": generate.generate,
-    "/generate_stream": generate.generate_stream,
-    "/v1/completions": completions.completions,
-    "/v1/chat/completions": chat.chat_completions,
-    "/tokenize": facts.tokenize,
-}
-"""POST, behind the API key if there is one."""
-
-FACT_ROUTES = {
-    "/": facts.health,
-    "/health": facts.health,
-    "/ping": facts.health,
-    "/info": facts.info,
-    "/metrics": facts.metrics,
-    "/v1/models": facts.models,
-    "/v1/models/{model:.+}": facts.model,
-}
-"""GET and HEAD, open to all."""
-
 
 def make_app(service: Service) -> web.Application:
+    """Return the application. Raises `ArgumentError` for a file of keys that can't be used."""
     config = service.config
+    keys = ApiKeys(config.api_key, config.api_key_file)
+    protected: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[
             middleware.count_open,
             middleware.map_errors,
             middleware.answer_preflights,
-            middleware.check_key(config.api_key, frozenset(INFERENCE_ROUTES)),
+            middleware.check_key(keys, protected),
         ],
         client_max_size=config.limits.payload_limit_bytes,
     )
     app[SERVICE] = service
-    for path, handler in INFERENCE_ROUTES.items():
-        app.router.add_post(path, handler)
-    for path, fact_handler in FACT_ROUTES.items():
-        app.router.add_get(path, fact_handler)
+    for route in routes_of(config):
+        added = _add(app, route)
+        if route.needs_key(config):
+            protected.update(added)
     app.on_response_prepare.append(middleware.cors_headers(config.cors_allow_origin))
+    app.cleanup_ctx.append(_while_serving(keys))
     return app
+
+
+def _add(app: web.Application, route: Route) -> list[web.AbstractRoute]:
+    methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    return [app.router.add_route(method, route.path, route.handler) for method in methods]
+
+
+def _while_serving(keys: ApiKeys) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Return the context in which a file of keys is watched."""
+
+    async def watch(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(keys.watch())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    return watch

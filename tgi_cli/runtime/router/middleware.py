@@ -5,17 +5,19 @@ Source: spec/http-api.md sections 2 and 5.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from tgi_cli.errors import GenerationError, IncompleteGeneration, RequestError
+from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.bodies import BodyError
-from tgi_cli.runtime.router.replies import error_reply
+from tgi_cli.runtime.router.replies import error_reply, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
+from tgi_cli.runtime.router.schemas.common import ErrorBody
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -31,6 +33,8 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except BodyError as exc:
+        if "application/json" in request.headers.get("Accept", ""):
+            return json_reply(ErrorBody(exc.text, "validation"), status=exc.status)
         return web.Response(text=exc.text, status=exc.status)
     except RequestError as exc:
         level = logging.ERROR if isinstance(exc, GenerationError) else logging.INFO
@@ -56,16 +60,17 @@ async def count_open(request: web.Request, handler: Handler) -> web.StreamRespon
         service.leave()
 
 
-def check_key(api_key: str | None, protected: frozenset[str]) -> Middleware:
-    """Refuse protected paths without `Authorization: Bearer <key>`: 401, empty body."""
+def check_key(keys: ApiKeys, protected: AbstractSet[web.AbstractRoute]) -> Middleware:
+    """Refuse protected routes without `Authorization: Bearer <key>`: 401, empty body."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if api_key is not None and request.method == "POST" and request.path in protected:
-            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-            is_right = hmac.compare_digest(key.encode(errors="replace"), api_key.encode())
-            if scheme.lower() != "bearer" or not is_right:
-                return web.Response(status=401)
+        if (
+            keys.is_required
+            and request.match_info.route in protected
+            and not keys.allow(request.headers.get("Authorization", ""))
+        ):
+            return web.Response(status=401)
         return await handler(request)
 
     return middleware

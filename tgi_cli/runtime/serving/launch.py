@@ -112,7 +112,7 @@ class _Launch:
         stack.push_async_callback(router.close)
         await router.start()
         _log.info("Connected", extra={"url": router.url})
-        self._screen.listening(router.url, needs_key=config.router.api_key is not None)
+        self._screen.listening(router.url, needs_key=config.router.needs_key)
         return _Server(router, engine, process, config.router.graceful_termination_timeout_s)
 
     async def _locate(self) -> LocatedModel:

@@ -11,6 +11,7 @@ from tgi_cli.errors import UnhealthyError, ValidationError
 from tgi_cli.runtime.router.bodies import read_body
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
+from tgi_cli.runtime.router.schemas.facts import Info, Model, ModelList
 from tgi_cli.runtime.router.schemas.generate import GenerateRequest
 
 
@@ -25,43 +26,47 @@ async def info(request: web.Request) -> web.Response:
     config = request.app[SERVICE].config
     limits = config.limits
     return json_reply(
-        {
-            "model_id": config.model_id,
-            "model_sha": config.model_sha,
-            "model_pipeline_tag": config.model_pipeline_tag,
-            "max_concurrent_requests": limits.max_concurrent_requests,
-            "max_best_of": limits.max_best_of,
-            "max_stop_sequences": limits.max_stop_sequences,
-            "max_input_tokens": limits.max_input_tokens,
-            "max_total_tokens": limits.max_total_tokens,
-            "validation_workers": config.validation_workers,
-            "max_client_batch_size": limits.max_client_batch_size,
-            "router": "text-generation-router",
-            "version": __version__,
-            "sha": None,
-            "docker_label": None,
-            # What versions up to 2 had, for dashboards that still ask.
-            "max_batch_total_tokens": config.max_batch_total_tokens,
-            "max_batch_size": config.max_batch_size,
-            "max_input_length": limits.max_input_tokens,
-        }
+        Info(
+            model_id=config.model_id,
+            model_sha=config.model_sha,
+            model_pipeline_tag=config.model_pipeline_tag,
+            max_concurrent_requests=limits.max_concurrent_requests,
+            max_best_of=limits.max_best_of,
+            max_stop_sequences=limits.max_stop_sequences,
+            max_input_tokens=limits.max_input_tokens,
+            max_total_tokens=limits.max_total_tokens,
+            validation_workers=config.validation_workers,
+            max_client_batch_size=limits.max_client_batch_size,
+            version=__version__,
+            sha=config.build_sha,
+            docker_label=config.docker_label,
+            model_dtype=config.model_dtype,
+            model_device_type=config.model_device_type,
+            waiting_served_ratio=config.waiting_served_ratio,
+            max_batch_total_tokens=config.max_batch_total_tokens,
+            max_waiting_tokens=config.max_waiting_tokens,
+            max_batch_size=config.max_batch_size,
+            max_input_length=limits.max_input_tokens,
+        )
     )
 
 
-def _model(model_id: str) -> dict[str, object]:
-    return {"id": model_id, "object": "model", "created": 0, "owned_by": model_id}
+def _models(request: web.Request) -> list[Model]:
+    config = request.app[SERVICE].config
+    ids = (config.model_id, *config.adapter_ids)
+    return [Model(id=model_id, object="model", created=0, owned_by=model_id) for model_id in ids]
 
 
 async def models(request: web.Request) -> web.Response:
-    model_id = request.app[SERVICE].config.model_id
-    return json_reply({"object": "list", "data": [_model(model_id)]})
+    return json_reply(ModelList(object="list", data=_models(request)))
 
 
 async def model(request: web.Request) -> web.Response:
-    model_id = request.app[SERVICE].config.model_id
-    if request.match_info["model"] != model_id:
+    asked = request.match_info["model"]
+    found = next((each for each in _models(request) if each.id == asked), None)
+    if found is None:
         raise web.HTTPNotFound
-    return json_reply(_model(model_id))
+    return json_reply(found)
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -1,0 +1,134 @@
+"""Every route: path, method, handler, who may call it, and what the documentation says of it.
+
+`app.py` registers exactly these, the key check asks for their scope, and `openapi.py` describes
+them; so a route can't be open, or undocumented, by having been forgotten.
+Source: spec/http-api.md section 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from tgi_cli.runtime.config.resolved import RouterConfig
+from tgi_cli.runtime.router.routes import chat, completions, facts, generate
+from tgi_cli.runtime.router.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
+from tgi_cli.runtime.router.schemas.completions import Completion, CompletionRequest
+from tgi_cli.runtime.router.schemas.facts import Info, Model, ModelList, SimpleToken
+from tgi_cli.runtime.router.schemas.generate import GenerateReply, GenerateRequest, StreamEvent
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+
+class Scope(Enum):
+    """Who may call a route when the server has API keys."""
+
+    OPEN = "open"  # everybody: probes, facts, metrics
+    INFERENCE = "inference"  # who has a key
+    CHAT_TOKENIZE = "chat_tokenize"  # everybody, unless the operator protects it
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `body`, `reply` and `event` are types of the wire."""
+
+    method: str  # GET answers HEAD too
+    path: str
+    handler: Handler
+    scope: Scope
+    summary: str
+    body: Any = None
+    reply: Any = None  # of a 200 in JSON; None: no body
+    event: Any = None  # of a stream
+    media_type: str = "application/json"
+    errors: dict[int, str] = field(default_factory=dict)  # beyond those of every such route
+
+    def needs_key(self, config: RouterConfig) -> bool:
+        """Whether only holders of a key may call it, where there are keys."""
+        if self.scope is Scope.CHAT_TOKENIZE:
+            return config.protects_chat_tokenize
+        return self.scope is Scope.INFERENCE
+
+    @property
+    def generates(self) -> bool:
+        """Whether it asks the engine for tokens, and so can fail as a generation can."""
+        return self.scope is Scope.INFERENCE and self.path != "/tokenize"
+
+
+def _inference(path: str, handler: Handler, summary: str, **facts: Any) -> Route:
+    return Route("POST", path, handler, Scope.INFERENCE, summary, **facts)
+
+
+def _fact(path: str, handler: Handler, summary: str, **facts: Any) -> Route:
+    return Route("GET", path, handler, Scope.OPEN, summary, **facts)
+
+
+_UNHEALTHY = {503: "The server can't answer generation requests now"}
+
+ROUTES: tuple[Route, ...] = (
+    _inference(
+        "/",
+        generate.compat_generate,
+        "Generate tokens, as a stream if `stream` is true",
+        body=GenerateRequest,
+        reply=list[GenerateReply],
+        event=StreamEvent,
+    ),
+    _inference(
+        "/generate",
+        generate.generate,
+        "Generate tokens",
+        body=GenerateRequest,
+        reply=GenerateReply,
+    ),
+    _inference(
+        "/generate_stream",
+        generate.generate_stream,
+        "Generate a stream of tokens",
+        body=GenerateRequest,
+        event=StreamEvent,
+    ),
+    _inference(
+        "/v1/completions",
+        completions.completions,
+        "Complete a text, or several",
+        body=CompletionRequest,
+        reply=Completion,
+        event=Completion,
+    ),
+    _inference(
+        "/v1/chat/completions",
+        chat.chat_completions,
+        "Answer a chat",
+        body=ChatRequest,
+        reply=ChatCompletion,
+        event=ChatChunk,
+    ),
+    _inference(
+        "/tokenize",
+        facts.tokenize,
+        "Show the tokens of a text",
+        body=GenerateRequest,
+        reply=list[SimpleToken],
+    ),
+    _fact("/", facts.health, "Check the server's health", errors=_UNHEALTHY),
+    _fact("/health", facts.health, "Check the server's health", errors=_UNHEALTHY),
+    _fact("/ping", facts.health, "Check the server's health", errors=_UNHEALTHY),
+    _fact("/info", facts.info, "Show model and limits", reply=Info),
+    _fact("/metrics", facts.metrics, "Scrape metrics", reply=str, media_type="text/plain"),
+    _fact("/v1/models", facts.models, "List the models", reply=ModelList),
+    _fact(
+        "/v1/models/{model:.+}",
+        facts.model,
+        "Show one model",
+        reply=Model,
+        errors={404: "No such model"},
+    ),
+)
+
+
+def routes_of(config: RouterConfig) -> tuple[Route, ...]:
+    """Return the routes of a server with this configuration."""
+    return ROUTES
