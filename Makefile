@@ -14,7 +14,7 @@ TEST_ARGS ?=
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check sanitize format docs bench clean
+.PHONY: help install serve test clients check sanitize format docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ serve: $(VENV)/stamp-core $(VENV)/stamp-demo $(VENV)/stamp-native ## Serve the d
 	@exec $(BIN)/tgi serve --hostname $(HOST) --port $(PORT) $(SERVE_ARGS)
 
 test: install ## Run the tests; TEST_ARGS goes to pytest
-	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf" $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf and not clients" $(TEST_ARGS)
+
+clients: install ## Try TGI's and OpenAI's real clients, each in its own environment
+	$(BIN)/python -m pytest -q -m clients tests/clients $(TEST_ARGS)
 
 check: install ## Check format, lint, types, import table, names and generated files
 	$(BIN)/ruff format --check .
@@ -56,7 +59,7 @@ bench: install $(VENV)/stamp-bench ## Run the benchmarks: beside transformers, a
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environment and everything built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f tgi_cli/kernels/native/_native*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -41,6 +41,7 @@ class FakeScript:
     eos_token_id: int | None = None  # sent in place of the token number `eos_after`
     eos_after: int = 1 << 62
     fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
+    fails: bool = False  # every request fails
     die_at_step: int | None = None
     clock_logprobs: bool = False  # each log-probability is minus the time.monotonic() of its step
 
@@ -106,7 +107,7 @@ class FakeEngine:
         failures: list[RequestFailed] = []
         for running in batch:
             request = running.request
-            if len(request.prompt_ids) == self._script.fail_prompts_of:
+            if self._script.fails or len(request.prompt_ids) == self._script.fail_prompts_of:
                 failures.append(RequestFailed(request.request_id, "Server error: as scripted"))
                 del self._running[request.request_id]
             else:
