@@ -76,11 +76,13 @@ def knows_every_parameter(servers: Servers) -> None:
 
 
 def streams_text_and_details(servers: Servers) -> None:
-    whole = client(servers.demo).text_generation(PROMPT, max_new_tokens=9)
+    # On `/` the default is the full text, as the model's task is unknown.
+    options = {"max_new_tokens": 9, "return_full_text": False}
+    whole = client(servers.demo).text_generation(PROMPT, **options)
 
-    pieces = list(client(servers.demo).text_generation(PROMPT, max_new_tokens=9, stream=True))
+    pieces = list(client(servers.demo).text_generation(PROMPT, stream=True, **options))
     events = list(
-        client(servers.demo).text_generation(PROMPT, max_new_tokens=9, stream=True, details=True)
+        client(servers.demo).text_generation(PROMPT, stream=True, details=True, **options)
     )
 
     assert "".join(pieces) == whole
@@ -96,7 +98,10 @@ def guides_by_schema_and_by_pattern(servers: Servers) -> None:
         grammar={"type": "json", "value": SCHEMA},
     )
     by_pattern = client(servers.demo).text_generation(
-        "My number: ", max_new_tokens=20, grammar={"type": "regex", "value": "[0-9]{3}"}
+        "My number: ",
+        max_new_tokens=20,
+        return_full_text=False,
+        grammar={"type": "regex", "value": "[0-9]{3}"},
     )
 
     if by_schema.details.finish_reason == "eos_token":
@@ -220,10 +225,11 @@ def streams_a_tool_call(servers: Servers) -> None:
 async def does_it_asynchronously(servers: Servers) -> None:
     async_client = AsyncInferenceClient(servers.demo, timeout=60)
 
-    whole = await async_client.text_generation(PROMPT, max_new_tokens=5)
+    options = {"max_new_tokens": 5, "return_full_text": False}
+
+    whole = await async_client.text_generation(PROMPT, **options)
     pieces = [
-        piece
-        async for piece in await async_client.text_generation(PROMPT, max_new_tokens=5, stream=True)
+        piece async for piece in await async_client.text_generation(PROMPT, stream=True, **options)
     ]
     chat = await async_client.chat_completion(HELLO, max_tokens=5)
 

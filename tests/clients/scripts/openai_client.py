@@ -144,13 +144,13 @@ def chats(servers: Servers) -> None:
 
 def streams_a_chat_with_the_helper(servers: Servers) -> None:
     whole = client(servers.demo).chat.completions.create(
-        model="demo", messages=HELLO, max_tokens=9, temperature=0
+        model="demo", messages=HELLO, max_tokens=200, temperature=0
     )
 
     with client(servers.demo).chat.completions.stream(
         model="demo",
         messages=HELLO,
-        max_tokens=9,
+        max_tokens=200,
         temperature=0,
         stream_options={"include_usage": True},
     ) as stream:
@@ -159,7 +159,7 @@ def streams_a_chat_with_the_helper(servers: Servers) -> None:
 
     assert "".join(deltas) == whole.choices[0].message.content
     assert final.usage is not None
-    assert final.usage.completion_tokens == 9
+    assert final.usage.completion_tokens < 200
 
 
 def parses_into_a_pydantic_model(servers: Servers) -> None:
