@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 from harness import Servers, main, raises
 from huggingface_hub import AsyncInferenceClient, InferenceClient
@@ -34,6 +35,7 @@ TOOL = {
 }
 
 
+@cache  # a client that nobody holds closes its streams
 def client(url: str) -> InferenceClient:
     return InferenceClient(url, timeout=60)
 
