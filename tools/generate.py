@@ -10,11 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tgi_cli.runtime.config.env import HUB_VARIABLES, SETTINGS, Setting
+from tgi_cli.runtime.config.settings import SETTINGS, Setting
+from tgi_cli.runtime.config.settings.environment import (
+    HUB_VARIABLES,
+    SAGEMAKER_VARIABLES,
+    UNUSED_VARIABLES,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("bash", "zsh", "fish")
-NOTE = "<!-- Made by `make docs` from tgi_cli/runtime/config/env.py; edit that. -->"
+NOTE = "<!-- Made by `make docs` from tgi_cli/runtime/config/settings; edit that. -->"
 
 
 def main() -> None:
@@ -78,16 +83,30 @@ def variables_page() -> str:
         "| --- | --- | --- | --- |",
     ]
     for setting in SETTINGS:
-        flag = f"`{setting.flag}`" if setting.has_flag else "none"
-        names = f"`{setting.variable}`"
-        if setting.fallback_variable is not None:
-            names += f", else `{setting.fallback_variable}`"
-        lines.append(f"| {names} | {flag} | {_value(setting)} | {_default(setting)} |")
+        if setting.has_variable:
+            flag = f"`{setting.flag}`" if setting.has_flag else "none"
+            names = ", else ".join(
+                f"`{name}`" for name in (setting.variable, *setting.fallback_variables)
+            )
+            lines.append(f"| {names} | {flag} | {_value(setting)} | {_default(setting)} |")
     lines += ["", "## Without a flag", "", "| Variable | Meaning |", "| --- | --- |"]
     for setting in SETTINGS:
         if not setting.has_flag:
             lines.append(f"| `{setting.variable}` | {_cell(setting.help)} |")
     lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in HUB_VARIABLES]
+    lines += [
+        "",
+        "## SageMaker",
+        "",
+        "Where no model is given, these stand in for the variables beside them, and the port is",
+        "8080 unless another is asked for.",
+        "",
+        "| Variable | Becomes |",
+        "| --- | --- |",
+    ]
+    lines += [f"| `{theirs}` | `{ours}` |" for theirs, ours in SAGEMAKER_VARIABLES]
+    lines += ["", "## Never read", "", "| Variable of TGI's | Meaning there |", "| --- | --- |"]
+    lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in UNUSED_VARIABLES]
     return "\n".join(lines) + "\n"
 
 
@@ -96,12 +115,10 @@ def _value(setting: Setting) -> str:
 
 
 def _default(setting: Setting) -> str:
-    if setting.default_note is not None:
-        return _cell(setting.default_note)
-    if setting.default is None:
+    if setting.default_text is None:
         return "none"
-    shown = str(setting.default).lower() if setting.is_switch else str(setting.default)
-    return f"`{shown}`"
+    shown = _cell(setting.default_text)
+    return shown if setting.default_note is not None else f"`{shown}`"
 
 
 def _cell(text: str) -> str:

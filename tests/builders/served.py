@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import psutil
 
 _TIMEOUT_S = 90.0
-_LOOPBACK = ("--hostname", "127.0.0.1", "--port", "0")
+_LOOPBACK = ("--hostname", "127.0.0.1", "--port", "0", "--prometheus-port", "0")
 
 
 class Served:

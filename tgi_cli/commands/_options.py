@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tgi_cli.runtime.config.env import SETTINGS, Setting
+from tgi_cli.runtime.config.settings import SETTINGS, Setting
 
 Command = Callable[..., None]
 
@@ -37,7 +37,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
     help = f"{setting.help} {_notes(setting)}"
     option: object
     kind: object
-    if setting.is_list:
+    if setting.is_repeated:
         option = typer.Option(
             *names, metavar=setting.metavar, help=help, rich_help_panel=setting.group
         )
@@ -61,11 +61,12 @@ def _parameter(setting: Setting) -> inspect.Parameter:
 
 
 def _notes(setting: Setting) -> str:
-    default = setting.default_note
-    if default is None and setting.default is not None:
-        default = str(setting.default).lower() if setting.is_switch else str(setting.default)
-    variable = f"env: {setting.variable}"
-    return f"({variable})" if default is None else f"({variable}; default: {default})"
+    notes = []
+    if setting.has_variable:
+        notes.append(f"env: {setting.variable}")
+    if setting.default_text is not None:
+        notes.append(f"default: {setting.default_text}")
+    return f"({'; '.join(notes)})" if notes else ""
 
 
 def _completer(values: Sequence[str]) -> Callable[[str], list[str]]:

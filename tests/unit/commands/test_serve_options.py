@@ -9,8 +9,8 @@ from tgi_cli import runtime
 from tgi_cli.app import app, launcher
 from tgi_cli.commands._options import join_switches
 from tgi_cli.errors import ArgumentError, CapacityError
-from tgi_cli.runtime.config.env import SETTINGS
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.settings import SETTINGS
 
 
 @pytest.fixture

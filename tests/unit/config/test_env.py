@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgi_cli.errors import ArgumentError
-from tgi_cli.runtime.config.env import SETTINGS, merge
+from tgi_cli.runtime.config.env import merge
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.settings import SETTINGS
 
 
 def test_every_field_of_the_options_is_in_the_table_once() -> None:

@@ -1,12 +1,18 @@
 """Refuse options that contradict each other or this build, before any model is looked for.
 
-The texts are TGI's where it has one (spec/launcher-options.md section 3): people search for them.
+What changes a server's answers or its powers and can't be had here is refused; what only tunes
+hardware that isn't here is accepted and told (docs/guides/configuration.md). The texts are TGI's
+where it has one (spec/launcher-options.md section 3): people search for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.settings import SETTINGS
+from tgi_cli.runtime.config.shards import num_shards, num_visible_devices
 
 _AT_LEAST_ONE = (
     "validation_workers",
@@ -21,26 +27,42 @@ _AT_LEAST_ONE = (
     "max_batch_total_tokens",
     "cpu_threads",
 )
+_UNASKED = ServeOptions()
+_BITSANDBYTES = ("bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4")
 
 
-def check_options(options: ServeOptions) -> None:
-    """Raise `ArgumentError` for options that no model and no machine could make right."""
+def check_options(options: ServeOptions, num_driver_devices: int = 0) -> None:
+    """Raise `ArgumentError` for options that no model could make right on this machine."""
     for name in _AT_LEAST_ONE:
         if getattr(options, name) == 0:
             raise ArgumentError(f"`{name}` must be > 0")
     _check_token_limits(options)
-    _check_shards(options)
+    _check_shards(options, num_driver_devices)
     _check_device(options)
-    if options.quantize not in (None, "gguf"):
+    _check_formats(options)
+    _check_parts_to_come(options)
+    _check_ngrok(options)
+    if options.api_key is not None and not options.api_key.strip():
         raise ArgumentError(
-            f"`quantize` is {options.quantize}, which this version can't serve; it takes gguf, or "
-            "none for weights of float32, float16 or bfloat16"
+            "`api_key` is empty, which would be a key that everybody knows",
+            hint="Leave --api-key out for a server without a key.",
         )
-    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
-        raise ArgumentError(
-            f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
-            "float16, bfloat16 or float32"
-        )
+
+
+def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[str]:
+    """Yield what was asked for and changes nothing here, each with the reason."""
+    for setting in SETTINGS:
+        if setting.no_effect and getattr(options, setting.name) != setting.default:
+            yield f"`{setting.name}` has no effect: {setting.no_effect}"
+    if options.attention not in (None, "paged"):
+        yield f"`attention` is {options.attention}, which needs a GPU; paged is used"
+    if options.prefill_chunking:
+        for name in ("waiting_served_ratio", "max_waiting_tokens"):
+            if getattr(options, name) != getattr(_UNASKED, name):
+                yield f"`{name}` has no effect: prompts are computed in chunks beside decoding"
+    num_devices = num_visible_devices(options, num_driver_devices)
+    if num_devices > 0:
+        yield f"{num_devices} GPUs are visible, but this version computes on the CPU"
 
 
 def asked_input_tokens(options: ServeOptions) -> int | None:
@@ -48,6 +70,24 @@ def asked_input_tokens(options: ServeOptions) -> int | None:
     if options.max_input_tokens is not None:
         return options.max_input_tokens
     return options.max_input_length
+
+
+def check_within_batch(name: str, value: int | None, max_batch_total_tokens: int | None) -> None:
+    """Raise `ArgumentError` if a limit passes the number of token slots; None is no limit."""
+    if value is None or max_batch_total_tokens is None or value <= max_batch_total_tokens:
+        return
+    raise ArgumentError(
+        f"`{name}` must be <= `max_batch_total_tokens`. Given: {value} and {max_batch_total_tokens}"
+    )
+
+
+def check_whole_prefill(max_batch_prefill_tokens: int, max_input_tokens: int) -> None:
+    """Raise `ArgumentError` if a prompt of the longest kind can't be computed in one step."""
+    if max_batch_prefill_tokens < max_input_tokens:
+        raise ArgumentError(
+            "`max_batch_prefill_tokens` must be >= `max_input_tokens`. "
+            f"Given: {max_batch_prefill_tokens} and {max_input_tokens}"
+        )
 
 
 def _check_token_limits(options: ServeOptions) -> None:
@@ -65,30 +105,22 @@ def _check_token_limits(options: ServeOptions) -> None:
         )
     if num_total is not None and num_total < 2:
         raise ArgumentError("`max_total_tokens` must be > 1")
+    num_prefill = options.max_batch_prefill_tokens
+    if not options.prefill_chunking and num_prefill is not None and num_input is not None:
+        check_whole_prefill(num_prefill, num_input)
     for name in ("max_batch_prefill_tokens", "max_total_tokens"):
         check_within_batch(name, getattr(options, name), options.max_batch_total_tokens)
 
 
-def check_within_batch(name: str, value: int | None, max_batch_total_tokens: int | None) -> None:
-    """Raise `ArgumentError` if a limit passes the number of token slots; None is no limit."""
-    if value is None or max_batch_total_tokens is None or value <= max_batch_total_tokens:
-        return
-    raise ArgumentError(
-        f"`{name}` must be <= `max_batch_total_tokens`. Given: {value} and {max_batch_total_tokens}"
-    )
-
-
-def _check_shards(options: ServeOptions) -> None:
-    if options.num_shard == 0:
-        raise ArgumentError("`num_shard` cannot be < 1")
-    if options.sharded and options.num_shard == 1:
-        raise ArgumentError("`sharded` is true but `num_shard` <= 1")
-    if options.sharded and options.num_shard is None:
-        raise ArgumentError("`sharded` is true but only found 0 CUDA devices")
-    if options.num_shard is not None and options.num_shard > 1:
+def _check_shards(options: ServeOptions, num_driver_devices: int) -> None:
+    num_devices = num_visible_devices(options, num_driver_devices)
+    num_asked = num_shards(options.sharded, options.num_shard, num_devices)
+    if num_asked > 1 and options.quantize == "exl2":
+        raise ArgumentError("Sharding is currently not supported with `exl2` quantization")
+    if num_asked > 1 and (options.sharded or options.num_shard is not None):
         raise ArgumentError(
-            f"`num_shard` is {options.num_shard}, but this version runs a model in one shard",
-            hint="Leave --num-shard out.",
+            f"`num_shard` is {num_asked}, but this version runs a model in one shard",
+            hint="Leave --num-shard and --sharded out.",
         )
 
 
@@ -98,3 +130,54 @@ def _check_device(options: ServeOptions) -> None:
             "`device` is cuda, but this version has no GPU path yet: it computes on the CPU",
             hint="Leave --device out, or give --device cpu.",
         )
+
+
+def _check_formats(options: ServeOptions) -> None:
+    quantize = options.quantize
+    if options.dtype is not None and quantize not in (None, "gguf", *_BITSANDBYTES):
+        raise ArgumentError(
+            "Only 1 can be set between `dtype` and `quantize`, as they both decide how goes the "
+            "final model."
+        )
+    if quantize not in (None, "gguf"):
+        raise ArgumentError(
+            f"`quantize` is {quantize}, which this version can't serve; it takes gguf, or "
+            "none for weights of float32, float16 or bfloat16"
+        )
+    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
+        raise ArgumentError(
+            f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
+            "float16, bfloat16 or float32"
+        )
+
+
+def _check_parts_to_come(options: ServeOptions) -> None:
+    for entry in options.lora_adapters:
+        name = entry.partition("=")[0].partition("@")[0]
+        if entry.count("@") > 1 or entry.count("=") > 1 or not name:
+            raise ArgumentError(f"Invalid LoRA adapter format: {entry}")
+    if options.lora_adapters:
+        raise ArgumentError(
+            "`lora_adapters` is set, but this version serves no adapters",
+            hint="Merge the adapter into its base model, and serve that.",
+        )
+    if options.speculate:
+        raise ArgumentError(
+            f"`speculate` is {options.speculate}, but this version doesn't draft tokens ahead",
+            hint="Leave --speculate out, or give 0: the answers are the same.",
+        )
+
+
+def _check_ngrok(options: ServeOptions) -> None:
+    if not options.ngrok:
+        return
+    for name, value in (
+        ("ngrok-authtoken", options.ngrok_authtoken),
+        ("ngrok-edge", options.ngrok_edge),
+    ):
+        if value is None:
+            raise ArgumentError(f"`{name}` must be set when using ngrok tunneling")
+    raise ArgumentError(
+        "`ngrok` is set, but this server opens no tunnels",
+        hint="Leave --ngrok out and run ngrok's own client beside the server.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable
 
 Parser = Callable[[str], object]
@@ -10,6 +11,7 @@ Parser = Callable[[str], object]
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _LOG_LEVELS = {"error": "error", "warn": "warn", "warning": "warn", "info": "info"}
+_MAX_COUNT = (1 << 63) - 1
 _LOG_LEVELS |= {"debug": "debug", "trace": "debug"}
 
 
@@ -20,10 +22,17 @@ def text(value: str) -> str:
 
 def count(value: str) -> int:
     """Read a whole number that isn't negative."""
-    # int() alone would take "1_000", " 7" and digits of other scripts.
+    # int() alone would take "1_000", " 7" and digits of other scripts, and refuse very many.
     if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"{value!r} is not a whole number, 0 or more")
+        raise ValueError(f"{_shown(value)} is not a whole number, 0 or more")
+    if len(value) > 32 or int(value) > _MAX_COUNT:
+        raise ValueError(f"{_shown(value)} is more than {_MAX_COUNT}")
     return int(value)
+
+
+def counts(value: str) -> tuple[int, ...]:
+    """Read a comma list of whole numbers."""
+    return tuple(count(entry) for entry in names(value))
 
 
 def port(value: str) -> int:
@@ -33,34 +42,80 @@ def port(value: str) -> int:
     return number
 
 
+def number(value: str) -> float:
+    """Read a finite number."""
+    try:
+        # float() alone would take "1_000" and " 7".
+        parsed = math.nan if "_" in value or value.strip() != value else float(value)
+    except ValueError:
+        parsed = math.nan
+    if not math.isfinite(parsed):
+        raise ValueError(f"{_shown(value)} is not a number")
+    return parsed
+
+
 def share(value: str) -> float:
     """Read a number above 0 and at most 1."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise ValueError(f"{value!r} is not a share, above 0 and at most 1")
-    return number
+    parsed = number(value)
+    if not 0 < parsed <= 1:
+        raise ValueError(f"{_shown(value)} is not a share, above 0 and at most 1")
+    return parsed
+
+
+def part(value: str) -> float:
+    """Read a number above 0 and below 1."""
+    parsed = number(value)
+    if not 0 < parsed < 1:
+        raise ValueError(f"{_shown(value)} is not between 0 and 1")
+    return parsed
+
+
+def ratio(value: str) -> float:
+    """Read a number that isn't negative."""
+    parsed = number(value)
+    if parsed < 0:
+        raise ValueError(f"{_shown(value)} is negative")
+    return parsed
+
+
+def scale(value: str) -> float:
+    """Read a factor by which lengths may be stretched."""
+    parsed = number(value)
+    if not 1e-3 <= parsed <= 1e4:
+        raise ValueError(f"{_shown(value)} is not a factor from 0.001 to 10000")
+    return parsed
 
 
 def switch(value: str) -> bool:
     lowered = value.lower()
     if lowered in _TRUE | _FALSE:
         return lowered in _TRUE
-    raise ValueError(f"{value!r} is neither true nor false")
+    raise ValueError(f"{_shown(value)} is neither true nor false")
 
 
 def choice(*values: str) -> Parser:
     """Return a parser that takes one of `values`, with hyphens or underscores."""
+    by_hyphens = {value.replace("_", "-"): value for value in values}
 
     def parse(value: str) -> str:
-        hyphenated = value.replace("_", "-")
-        if hyphenated not in values:
-            raise ValueError(f"{value!r} is not one of {', '.join(values)}")
-        return hyphenated
+        found = by_hyphens.get(value.replace("_", "-"))
+        if found is None:
+            raise ValueError(f"{_shown(value)} is not one of {', '.join(values)}")
+        return found
 
     return parse
+
+
+def route(value: str) -> str:
+    """Read the path of a route."""
+    if not value.startswith("/") or any(char in value for char in "{}?# "):
+        raise ValueError(f"{_shown(value)} is not a path that begins with /")
+    return value
+
+
+def log_format(value: str) -> str:
+    """Read a form of the log; what isn't json is text, under whatever name."""
+    return "json" if value.lower() == "json" else "text"
 
 
 def names(value: str) -> tuple[str, ...]:
@@ -83,3 +138,7 @@ def is_ip_address(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 80 else f"{value[:80]}…")

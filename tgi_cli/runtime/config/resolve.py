@@ -14,6 +14,7 @@ from tgi_cli.runtime.config.check_options import (
     asked_input_tokens,
     check_options,
     check_within_batch,
+    warnings_of,
 )
 from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, TextAssets, WeightsSource
 from tgi_cli.runtime.config.options import ServeOptions
@@ -60,6 +61,7 @@ class HardwareFacts:
 
     num_cores: int
     available_memory_bytes: int
+    num_gpus: int = 0  # that the driver shows
     has_native_kernels: bool = True
 
 
@@ -85,7 +87,7 @@ def resolve(options: ServeOptions, model: ModelFacts, hardware: HardwareFacts) -
         CapacityError: the model, or one request of the length asked for, doesn't fit the memory.
         UnsupportedModelError: a length at which this model can't be run.
     """
-    check_options(options)
+    check_options(options, hardware.num_gpus)
     return _Resolver(options, model, hardware).resolve()
 
 
@@ -95,7 +97,7 @@ class _Resolver:
         self._model = model
         self._hardware = hardware
         self._decisions: list[Decision] = []
-        self._warnings: list[str] = []
+        self._warnings = list(warnings_of(options, hardware.num_gpus))
 
     def resolve(self) -> ResolvedConfig:
         self._describe_model()
@@ -330,6 +332,13 @@ class _Resolver:
             max_total_tokens=limits.max_total_tokens,
             num_threads=num_threads,
             verify_determinism=self._options.verify_determinism,
+            prefix_caching=self._options.prefix_caching,
+            prefill_chunking=self._options.prefill_chunking,
+            waiting_served_ratio=self._options.waiting_served_ratio,
+            max_waiting_tokens=self._options.max_waiting_tokens,
+            watermark_gamma=self._options.watermark_gamma,
+            watermark_delta=self._options.watermark_delta,
+            tokenizer_json=self._grammar_tokenizer(),
             log=log_config(self._options),
         )
 
@@ -342,6 +351,9 @@ class _Resolver:
             reason = "max_batch_prefill_tokens"
         self._decide("max_step_tokens", step, reason)
         return step
+
+    def _grammar_tokenizer(self) -> str:
+        return "" if self._options.disable_grammar_support else self._model.text.tokenizer_json
 
     def _router_config(self, limits: _Limits) -> RouterConfig:
         options = self._options
@@ -359,18 +371,37 @@ class _Resolver:
                 max_total_tokens=limits.max_total_tokens,
                 max_client_batch_size=options.max_client_batch_size,
                 payload_limit_bytes=options.payload_limit,
+                strict_lengths=options.strict_lengths,
             ),
             hostname=self._hostname(),
             port=options.port,
             api_key=options.api_key,
+            api_key_file=options.api_key_file,
+            protects_chat_tokenize=options.protect_chat_tokenize,
             cors_allow_origin=options.cors_allow_origin,
             validation_workers=options.validation_workers,
             graceful_termination_timeout_s=float(options.graceful_termination_timeout),
+            compute_type=options.compute_type,
+            docker_label=options.docker_label,
+            build_sha=options.build_sha,
+            vertex_predict_route=options.aip_predict_route,
+            vertex_health_route=options.aip_health_route,
+            prometheus_port=self._prometheus_port(),
+            openai_strict=options.openai_strict,
+            supports_grammars=not options.disable_grammar_support,
+            otlp_endpoint=options.otlp_endpoint,
+            otlp_service_name=options.otlp_service_name,
+            watermark_gamma=options.watermark_gamma,
+            watermark_delta=options.watermark_delta,
             max_batch_total_tokens=limits.max_batch_total_tokens,
             max_batch_prefill_tokens=limits.max_batch_prefill_tokens,
             max_batch_size=options.max_batch_size,
             log=log_config(options),
         )
+
+    def _prometheus_port(self) -> int | None:
+        port = self._options.prometheus_port
+        return None if port in (0, self._options.port) else port
 
     def _hostname(self) -> str:
         # Container runtimes put the container's id into HOSTNAME; it is never looked up.

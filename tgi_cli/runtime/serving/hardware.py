@@ -15,6 +15,7 @@ from tgi_cli.runtime.config.resolve import HardwareFacts
 
 _ROOT = Path("/")
 _NATIVE_LIBRARY = Path(tgi_cli.__file__).parent / "kernels" / "native"
+_DRIVER_GPUS = Path("proc/driver/nvidia/gpus")
 _CGROUPS = Path("sys/fs/cgroup")
 
 
@@ -23,6 +24,7 @@ def read_hardware(root: Path = _ROOT) -> HardwareFacts:
     return HardwareFacts(
         num_cores=num_cores(root),
         available_memory_bytes=available_memory_bytes(root),
+        num_gpus=num_gpus(root),
         has_native_kernels=any(_NATIVE_LIBRARY.glob("_native*.so")),
     )
 
@@ -46,6 +48,11 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
         if limit is not None:
             free.append(limit - (used or 0) + _reclaimable(group))
     return max(0, min(free))
+
+
+def num_gpus(root: Path = _ROOT) -> int:
+    """Return how many GPUs NVIDIA's driver shows, 0 without one."""
+    return sum(1 for _ in (root / _DRIVER_GPUS).glob("*"))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

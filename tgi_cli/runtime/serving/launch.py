@@ -23,16 +23,16 @@ import msgspec
 
 from tgi_cli.errors import EngineDiedError
 from tgi_cli.runtime.config.check_options import check_options
-from tgi_cli.runtime.config.env import SETTINGS
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.resolve import log_config, resolve
 from tgi_cli.runtime.config.resolved import ResolvedConfig
+from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.logs import configure_logging
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
-from tgi_cli.runtime.serving.hardware import read_hardware
+from tgi_cli.runtime.serving.hardware import num_gpus, read_hardware
 from tgi_cli.runtime.serving.screen import Screen
 from tgi_cli.runtime.serving.stop_signals import StopSignals
 from tgi_cli.runtime.serving.supervisor import EngineProcess
@@ -52,7 +52,7 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
     _log_arguments(options)
     for warning in warnings:
         _log.warning(warning)
-    check_options(options)
+    check_options(options, num_gpus())
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         exit_code = runner.run(_Launch(options, screen).run())
     if is_any_running():  # a download that was told to stop; the interpreter would wait for it
