@@ -25,7 +25,7 @@ serve: $(VENV)/stamp-core $(VENV)/stamp-demo $(VENV)/stamp-native ## Serve the d
 	@exec $(BIN)/tgi serve --hostname $(HOST) --port $(PORT) $(SERVE_ARGS)
 
 test: install ## Run the tests; TEST_ARGS goes to pytest
-	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf and not clients" $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf" $(TEST_ARGS)
 
 clients: install ## Try TGI's and OpenAI's real clients, each in its own environment
 	$(BIN)/python -m pytest -q -m clients tests/clients $(TEST_ARGS)

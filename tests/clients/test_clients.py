@@ -1,7 +1,7 @@
 """Each client in its own virtual environment, against real servers on loopback.
 
 The environments are made under `.venv-clients` the first time, keyed on what they hold. Marked
-`clients`: `make clients` runs this, `make test` doesn't.
+`clients`: `make clients` runs this, and nothing else collects it.
 """
 
 from __future__ import annotations
