@@ -77,7 +77,6 @@ async def test_null_stream_options_and_content_parts_are_accepted():
         ({"tools": [{"type": "function"}]}, "`tools` is not supported"),
         ({"response_format": {"type": "json_object"}}, "`response_format` is not supported"),
         ({"n": 2}, "`n` is not supported"),
-        ({"presence_penalty": 0.5}, "`presence_penalty` is not supported"),
         ({"top_logprobs": 2}, "`top_logprobs` is not supported"),
         ({"temperature": -1}, "`temperature` must be strictly positive"),
     ],
@@ -112,52 +111,3 @@ async def test_an_overloaded_chat_stream_says_so_and_ends():
         {"error": {"message": "Model is overloaded", "http_status_code": 429}},
         "[DONE]",
     ]
-
-
-async def test_completions_of_several_prompts_come_in_order_with_summed_usage():
-    async with serving(script_for("abc")) as client:
-        body = {"prompt": ["x", "xy", "xyz"], "max_tokens": 3, "temperature": 0}
-        _, headers, reply = await client.post("/v1/completions", body)
-        *chunks, done = await client.stream("/v1/completions", {**body, "stream": True})
-
-    assert next(iter(reply)) == "object"
-    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2]
-    assert all(choice["finish_reason"] == "length" for choice in reply["choices"])
-    assert reply["usage"]["completion_tokens"] == 9
-    assert "x-compute-time" not in headers
-    assert done == "[DONE]"
-    assert [chunk["choices"][0]["index"] for chunk in chunks] == [0, 1, 2] * 3  # round robin
-    for index, choice in enumerate(reply["choices"]):
-        mine = [c for c in chunks if c["choices"][0]["index"] == index]
-        assert "".join(c["choices"][0]["text"] for c in mine) == choice["text"]
-        assert [c["choices"][0]["finish_reason"] for c in mine] == ["", "", "length"]
-        assert "usage" not in mine[0]
-        assert mine[-1]["usage"]["completion_tokens"] == 3
-
-
-async def test_completions_refuse_suffix_too_many_prompts_and_none():
-    async with serving() as client:
-        suffix = await client.post("/v1/completions", {"prompt": "x", "suffix": "y"})
-        many = await client.post("/v1/completions", {"prompt": ["x"] * 5})
-        none = await client.post("/v1/completions", {"prompt": []})
-
-    assert suffix[0] == 422
-    assert suffix[2] == {
-        "error": "Suffix is not supported and can be achieved by preprocessing the prompt.",
-        "error_type": "suffix not supported",
-    }
-    assert many[2] == {
-        "error": "Number of prompts exceeds the maximum allowed batch size of 4",
-        "error_type": "batch size exceeded",
-    }
-    assert none[0] == 422
-    assert "Empty array detected. Do not use an empty array for the prompt." in none[2]
-
-
-async def test_one_refused_prompt_refuses_the_whole_call():
-    async with serving() as client:
-        status, _, reply = await client.post("/v1/completions", {"prompt": ["x", ""]})
-        assert await client.metric("tgi_requests_running") == 0
-
-    assert status == 422
-    assert reply["error_type"] == "validation"

@@ -15,7 +15,7 @@ from aiohttp import web
 from tgi_cli.errors import GenerationError, IncompleteGeneration, RequestError
 from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.bodies import BodyError
-from tgi_cli.runtime.router.replies import error_reply, json_reply
+from tgi_cli.runtime.router.replies import ERROR_REPLY, error_reply, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import ErrorBody
 
@@ -33,20 +33,28 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except BodyError as exc:
-        if "application/json" in request.headers.get("Accept", ""):
-            return json_reply(ErrorBody(exc.text, "validation"), status=exc.status)
-        return web.Response(text=exc.text, status=exc.status)
+        return _tell(request, exc)
     except RequestError as exc:
         level = logging.ERROR if isinstance(exc, GenerationError) else logging.INFO
         _log.log(level, "request refused", extra={"error_type": exc.kind, "path": request.path})
-        return error_reply(exc)
+        return _tell(request, exc)
     except web.HTTPMethodNotAllowed as exc:
         return web.Response(status=405, headers={"allow": ",".join(sorted(exc.allowed_methods))})
     except web.HTTPException as exc:
         return web.Response(status=exc.status)
     except Exception:
         _log.exception("unexpected error", extra={"path": request.path})
-        return error_reply(IncompleteGeneration())
+        return _tell(request, IncompleteGeneration())
+
+
+def _tell(request: web.Request, error: RequestError | BodyError) -> web.Response:
+    if ERROR_REPLY in request:
+        return request[ERROR_REPLY](error)
+    if isinstance(error, RequestError):
+        return error_reply(error)
+    if "application/json" in request.headers.get("Accept", ""):
+        return json_reply(ErrorBody(error.text, "validation"), status=error.status)
+    return web.Response(text=error.text, status=error.status)
 
 
 @web.middleware

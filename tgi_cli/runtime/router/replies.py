@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from aiohttp import web
 
 from tgi_cli.errors import RequestError
+from tgi_cli.runtime.router.bodies import BodyError
 from tgi_cli.runtime.router.schemas.common import ErrorBody
+
+ErrorReply = Callable[[RequestError | BodyError], web.Response]
+ERROR_REPLY: web.RequestKey[ErrorReply] = web.RequestKey("error_reply")
+"""Set by a route that tells errors in a form of its own."""
 
 
 def json_reply(

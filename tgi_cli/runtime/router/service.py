@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +53,9 @@ class Prompt:
     text: str
     add_special_tokens: bool = True  # a chat template writes its own
     is_stream: bool = False
+    ids: tuple[int, ...] | None = None  # instead of the text's, and within the vocabulary
+    is_scored: bool = False  # whether the log-probabilities of its own tokens are wanted
+    num_top: int = 0  # best tokens to report for each of its own
 
 
 class GeneratedToken(msgspec.Struct):
@@ -197,19 +200,33 @@ class Service:
         self, prompt: Prompt, parameters: GenerateParameters, timing: Timing, is_part: bool
     ) -> Generation:
         limits = self.config.limits
-        checked = validation.check_parameters(parameters, prompt.text, limits)
-        for head in validation.heads_to_count(prompt.text, checked, limits):
-            head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))
-            validation.check_head(len(head_ids), checked, limits)
-        prompt_ids = await self.tokenize(prompt)
-        prompt_ids, max_new_tokens = validation.fit_lengths(prompt_ids, checked, limits)
+        checked = validation.check_parameters(parameters, prompt.ids or prompt.text, limits)
+        prompt_ids, max_new_tokens = validation.fit_lengths(
+            await self._read(prompt, checked), checked, limits
+        )
         if not prompt_ids:
             raise ValidationError("`inputs` cannot be empty")
         self.metrics.observe("tgi_request_input_length", len(prompt_ids))
         self.metrics.observe("tgi_request_max_new_tokens", max_new_tokens)
-        request = NewRequest(next(self._request_ids), prompt_ids, max_new_tokens, checked.sampling)
+        request = NewRequest(
+            next(self._request_ids),
+            prompt_ids,
+            max_new_tokens,
+            checked.sampling,
+            scores_prompt=prompt.is_scored,
+            prompt_top_n=prompt.num_top,
+        )
         timing.mark_queued()
         return Generation(self, self._engine.submit(request), checked, timing, is_part)
+
+    async def _read(self, prompt: Prompt, checked: validation.CheckedParameters) -> Sequence[int]:
+        """Return the prompt's ids. Raises `ValidationError` early for a text far too long."""
+        if prompt.ids is not None:
+            return prompt.ids
+        for head in validation.heads_to_count(prompt.text, checked, self.config.limits):
+            head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))
+            validation.check_head(len(head_ids), checked, self.config.limits)
+        return await self.tokenize(prompt)
 
     def release(self, request_id: int) -> None:
         self._permits.give_back()
@@ -241,8 +258,12 @@ class Generation:
         self.finish_reason: FinishReason | None = None
 
     @property
+    def prompt_ids(self) -> list[int]:
+        return self._record.request.prompt_ids
+
+    @property
     def input_length(self) -> int:
-        return len(self._record.request.prompt_ids)
+        return len(self.prompt_ids)
 
     @property
     def text(self) -> str:

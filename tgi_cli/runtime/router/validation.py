@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 import msgspec
 
@@ -55,7 +55,7 @@ def check_best_of(best_of: int, limits: RequestLimits) -> None:
 
 
 def check_parameters(
-    parameters: GenerateParameters, inputs: str, limits: RequestLimits
+    parameters: GenerateParameters, inputs: Sized, limits: RequestLimits
 ) -> CheckedParameters:
     """Check everything that doesn't need the prompt's length. Raises `ValidationError`."""
     sampling = _check_sampling(parameters)

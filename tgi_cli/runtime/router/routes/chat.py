@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from tgi_cli.errors import MissingTemplateVariable, RequestError, TemplateError
+from tgi_cli.errors import MissingTemplateVariable, TemplateError
 from tgi_cli.runtime.router.bodies import BodyError, read_body
 from tgi_cli.runtime.router.headers import reply_headers, stream_headers
 from tgi_cli.runtime.router.replies import json_reply
@@ -26,8 +26,8 @@ from tgi_cli.runtime.router.schemas.chat import (
 )
 from tgi_cli.runtime.router.schemas.common import Usage, finite
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import GeneratedToken, Prompt, Service
-from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
+from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
+from tgi_cli.runtime.router.streaming import EventStream, event
 from tgi_cli.runtime.router.validation import unsupported
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
+    openai.tell_errors_in_openai_form(request)
     service = request.app[SERVICE]
     body = await read_body(request, ChatRequest)
     messages = [_message(message, index) for index, message in enumerate(body.messages)]
@@ -45,8 +46,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     text = await _render(service, body, messages)
     if body.stream:
         headers = stream_headers(service.config.compute_type, len(text))
-        produce = partial(_send, service, body, text, parameters)
-        return await send_events(request, headers, produce, _error_frames)
+        open_runs = partial(_open, service, text, parameters)
+        send = partial(_send, service, body)
+        return await openai.send_stream(request, headers, open_runs, send)
     prompt = Prompt(text, add_special_tokens=False)
     async with await service.start(prompt, parameters) as generation:
         tokens = await generation.run()
@@ -55,14 +57,16 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         index=0,
         message=AssistantMessage("assistant", generation.text),
         logprobs=_logprobs(tokens) if body.logprobs else None,
-        finish_reason=openai.finish_reason(generation.finish_reason),
+        finish_reason=openai.finish_reason(
+            generation.finish_reason, is_strict=service.config.openai_strict
+        ),
     )
     reply = ChatCompletion(
         object="chat.completion",
         id=openai.new_id("chatcmpl"),
         created=openai.now(),
         model=_shown_model(service, body),
-        system_fingerprint=openai.SYSTEM_FINGERPRINT,
+        system_fingerprint=openai.system_fingerprint(service.config),
         choices=[choice],
         usage=openai.usage_of([generation]),
     )
@@ -103,15 +107,12 @@ def _parameters(body: ChatRequest) -> GenerateParameters:
         raise unsupported("response_format")
     if body.top_logprobs:
         raise unsupported("top_logprobs")
-    is_greedy = body.temperature == 0.0
-    max_tokens = body.max_completion_tokens
-    return msgspec.structs.replace(
-        openai.sampling_parameters(body),
-        max_new_tokens=body.max_tokens if max_tokens is None else max_tokens,
-        top_k=None if is_greedy else body.top_k,
-        typical_p=None if is_greedy else body.typical_p,
-        truncate=body.truncate,
-    )
+    if (body.n or 1) > 1:
+        raise unsupported("n")
+    parameters = openai.sampling_parameters(body)
+    if body.max_completion_tokens is not None:
+        parameters.max_new_tokens = body.max_completion_tokens
+    return parameters
 
 
 async def _render(service: Service, body: ChatRequest, messages: list[dict[str, Any]]) -> str:
@@ -131,15 +132,20 @@ def _logprobs(tokens: list[GeneratedToken]) -> Logprobs:
     return Logprobs([TokenLogprob(token.text, finite(token.logprob)) for token in tokens])
 
 
+@asynccontextmanager
+async def _open(
+    service: Service, text: str, parameters: GenerateParameters
+) -> AsyncIterator[Generation]:
+    prompt = Prompt(text, add_special_tokens=False, is_stream=True)
+    async with await service.start(prompt, parameters) as generation:
+        yield generation
+
+
 async def _send(
-    service: Service,
-    body: ChatRequest,
-    text: str,
-    parameters: GenerateParameters,
-    stream: EventStream,
+    service: Service, body: ChatRequest, generation: Generation, stream: EventStream
 ) -> None:
     chat_id, model = openai.new_id("chatcmpl"), _shown_model(service, body)
-    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    is_strict = service.config.openai_strict
 
     def chunk(choices: list[ChunkChoice], usage: Usage | None = None) -> bytes:
         return event(
@@ -148,32 +154,25 @@ async def _send(
                 id=chat_id,
                 created=openai.now(),
                 model=model,
-                system_fingerprint=openai.SYSTEM_FINGERPRINT,
+                system_fingerprint=openai.system_fingerprint(service.config),
                 choices=choices,
                 usage=usage,
             )
         )
 
-    def encode(tokens: list[GeneratedToken]) -> bytes:
-        return b"".join([chunk([_choice(token, body)]) for token in tokens])
+    def encode(tokens: list[GeneratedToken]) -> list[bytes]:
+        return [chunk([_choice(token, body, is_strict=is_strict)]) for token in tokens]
 
-    prompt = Prompt(text, add_special_tokens=False, is_stream=True)
-    async with await service.start(prompt, parameters) as generation:
-        await generation.stream_to(stream, encode)
-    if include_usage:
+    await openai.send_in_turn(stream, [(generation, encode)])
+    if body.includes_usage:
         await stream.write(chunk([], openai.usage_of([generation])))
-    await stream.write(DONE)
 
 
-def _error_frames(error: RequestError) -> bytes:
-    return openai.error_event(error) + DONE
-
-
-def _choice(token: GeneratedToken, body: ChatRequest) -> ChunkChoice:
+def _choice(token: GeneratedToken, body: ChatRequest, *, is_strict: bool) -> ChunkChoice:
     reason = token.finish_reason
     return ChunkChoice(
         index=0,
         delta=AssistantMessage("assistant", "" if token.is_special else token.text),
         logprobs=_logprobs([token]) if body.logprobs else None,
-        finish_reason=openai.finish_reason(reason) if reason is not None else None,
+        finish_reason=reason and openai.finish_reason(reason, is_strict=is_strict),
     )

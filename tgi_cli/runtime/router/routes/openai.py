@@ -1,22 +1,43 @@
-"""What both OpenAI routes share: parameters, finish reasons, usage, errors inside a stream."""
+"""What both OpenAI routes share: parameters, several runs of a prompt, streams, errors.
+
+Here, and only here, is what `--openai-strict` changes: OpenAI's own words, statuses and error
+object where TGI's differ and its callers rely on them (spec/http-api.md sections 5.2 and 16).
+"""
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from tgi_cli import __version__
-from tgi_cli.errors import RequestError
-from tgi_cli.runtime.router.schemas.chat import ChatRequest
+from tgi_cli.errors import RequestError, ValidationError
+from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
+from tgi_cli.runtime.router.bodies import BodyError
+from tgi_cli.runtime.router.replies import ERROR_REPLY, json_reply
+from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import Usage
-from tgi_cli.runtime.router.schemas.completions import CompletionRequest
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import Generation
-from tgi_cli.runtime.router.streaming import event
-from tgi_cli.runtime.router.validation import unsupported
+from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, OpenAIRequest
+from tgi_cli.runtime.router.service import GeneratedToken, Generation
+from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.types import FinishReason
 
-SYSTEM_FINGERPRINT = f"{__version__}-native"
+if TYPE_CHECKING:
+    from aiohttp import web
+
+Runs = TypeVar("Runs")
+Encoder = Callable[[list[GeneratedToken]], list[bytes]]
+"""Makes the events of new tokens."""
+
+_SEED_STRIDE = 0x9E3779B97F4A7C15  # odd, so that no two runs of a request share a seed
+_ERROR_TYPES = {429: "rate_limit_error", 424: "server_error"}
+_NAMED_FIELD = re.compile(r"`(\w+)`")
 
 
 def new_id(prefix: str) -> str:
@@ -27,37 +48,141 @@ def now() -> int:
     return int(time.time())
 
 
-def sampling_parameters(body: ChatRequest | CompletionRequest) -> GenerateParameters:
+def system_fingerprint(config: RouterConfig) -> str:
+    return f"{__version__}-{config.docker_label or 'native'}"
+
+
+def sampling_parameters(body: OpenAIRequest) -> GenerateParameters:
     """Return the native parameters; temperature 0 is greedy, absent means sampling at 1.0."""
-    if body.presence_penalty:
-        raise unsupported("presence_penalty")
-    if (body.n or 1) > 1:
-        raise unsupported("n")
-    temperature = body.temperature
-    is_greedy = temperature == 0.0
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    return GenerateParameters(
-        temperature=None if is_greedy else temperature,
+    is_greedy = body.temperature == 0.0
+    parameters = GenerateParameters(
         do_sample=not is_greedy,
-        # Greedy decoding has no use for it, and setting it would switch sampling on again.
-        top_p=None if is_greedy else body.top_p,
         repetition_penalty=body.repetition_penalty,
         frequency_penalty=body.frequency_penalty,
-        stop=stop,
+        presence_penalty=body.presence_penalty,
+        logit_bias=body.logit_bias if isinstance(body.logit_bias, dict) else None,
+        stop=[body.stop] if isinstance(body.stop, str) else body.stop,
         seed=body.seed,
+        max_new_tokens=body.max_tokens,
+        min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
+        truncate=body.truncate,
+        watermark=body.watermark,
     )
+    if not is_greedy:  # greedy decoding has no use for these, and they would switch it off
+        parameters.temperature = body.temperature
+        parameters.top_k = body.top_k
+        parameters.top_p = body.top_p
+        parameters.typical_p = body.typical_p
+        parameters.min_p = body.min_p
+    return parameters
 
 
-def finish_reason(reason: FinishReason) -> str:
+def check_n(n: int | None, limits: RequestLimits) -> int:
+    """Return how many completions of a prompt are wanted. Raises `ValidationError`."""
+    count = 1 if n is None else n
+    if not 1 <= count <= limits.max_client_batch_size:
+        raise ValidationError(
+            f"`n` must be > 0 and <= {limits.max_client_batch_size}. Given: {count}"
+        )
+    return count
+
+
+def parameters_of_run(parameters: GenerateParameters, run: int) -> GenerateParameters:
+    """Return the parameters of one of a prompt's runs; the first has the request's own seed."""
+    if run == 0 or parameters.seed is None:
+        return parameters
+    seed = (parameters.seed + run * _SEED_STRIDE) % 2**64
+    return msgspec.structs.replace(parameters, seed=seed)
+
+
+def finish_reason(reason: FinishReason, *, is_strict: bool = False) -> str:
     """Return OpenAI's word, except for a stop string, where TGI's callers know TGI's."""
-    return "stop" if reason is FinishReason.EOS_TOKEN else reason.value
+    is_stop = reason is FinishReason.EOS_TOKEN or (
+        is_strict and reason is FinishReason.STOP_SEQUENCE
+    )
+    return "stop" if is_stop else reason.value
 
 
-def usage_of(generations: list[Generation]) -> Usage:
-    prompt_tokens = sum(generation.input_length for generation in generations)
+def usage_of(generations: Sequence[Generation], *, runs_per_prompt: int = 1) -> Usage:
+    """Return the tokens of `generations`, a prompt's runs side by side; it is counted once."""
+    prompt_tokens = sum(generation.input_length for generation in generations[::runs_per_prompt])
     completion_tokens = sum(generation.num_tokens for generation in generations)
     return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
 
 
-def error_event(error: RequestError) -> bytes:
+async def send_stream(
+    request: web.Request,
+    headers: dict[str, str],
+    open_runs: Callable[[], AbstractAsyncContextManager[Runs]],
+    send: Callable[[Runs, EventStream], Awaitable[None]],
+) -> web.StreamResponse:
+    """Open the runs, send their events and the end mark; an error is one more event.
+
+    TGI's status is 200 whatever happens to the runs. OpenAI's is that of the error, so in strict
+    mode they are opened before the reply is begun.
+    """
+    is_strict = request.app[SERVICE].config.openai_strict
+
+    def error_frames(error: RequestError) -> bytes:
+        return error_event(error, is_strict=is_strict) + DONE
+
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(open_runs())] if is_strict else []
+
+        async def produce(stream: EventStream) -> None:
+            # Left here and not outside, so that the runs see the error that ends them.
+            async with stack.pop_all() as inner:
+                runs = opened[0] if opened else await inner.enter_async_context(open_runs())
+                await send(runs, stream)
+            await stream.write(DONE)
+
+        return await send_events(request, headers, produce, error_frames)
+
+
+async def send_in_turn(stream: EventStream, runs: list[tuple[Generation, Encoder]]) -> None:
+    """Send the events of all runs, one of each in turn."""
+    if len(runs) == 1:
+        generation, encode = runs[0]
+        await generation.stream_to(stream, lambda tokens: b"".join(encode(tokens)))
+        return
+    events = [_events(generation, encode) for generation, encode in runs]
+    while events:
+        for each in list(events):
+            frame = await anext(each, None)
+            if frame is None:
+                events.remove(each)
+            else:
+                await stream.write(frame)
+
+
+async def _events(generation: Generation, encode: Encoder) -> AsyncIterator[bytes]:
+    async for tokens in generation.tokens():
+        for frame in encode(tokens):
+            yield frame
+
+
+def error_event(error: RequestError, *, is_strict: bool = False) -> bytes:
+    if is_strict:
+        return event(_strict_body(error.wire_text, error.status, error.kind))
     return event({"error": {"message": error.wire_text, "http_status_code": error.status}})
+
+
+def tell_errors_in_openai_form(request: web.Request) -> None:
+    """Have what goes wrong with `request` told as OpenAI does, if the server is strict."""
+    if request.app[SERVICE].config.openai_strict:
+        request[ERROR_REPLY] = _strict_reply
+
+
+def _strict_reply(error: RequestError | BodyError) -> web.Response:
+    if isinstance(error, BodyError):
+        body = _strict_body(error.text, error.status, None)
+    else:
+        body = _strict_body(error.wire_text, error.status, error.kind)
+    return json_reply(body, status=error.status)
+
+
+def _strict_body(message: str, status: int, code: str | None) -> OpenAIErrorBody:
+    kind = _ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    field = _NAMED_FIELD.search(message) if status == 422 else None
+    return OpenAIErrorBody(OpenAIError(message, kind, field[1] if field else None, code))

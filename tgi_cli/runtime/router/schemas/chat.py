@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from tgi_cli.runtime.router.schemas.common import (
-    Unsigned32,
-    Unsigned64,
-    Usage,
-    check_unsigned64,
-)
-from tgi_cli.runtime.router.schemas.completions import StreamOptions
+from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage
+from tgi_cli.runtime.router.schemas.openai import OpenAIRequest
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -24,35 +18,15 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     tool_call_id: str | None = None
 
 
-class ChatRequest(msgspec.Struct, kw_only=True):
+class ChatRequest(OpenAIRequest, kw_only=True):
     messages: list[ChatMessage]
-    model: str | None = None
-    max_tokens: Unsigned32 | None = None
     max_completion_tokens: Unsigned32 | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    typical_p: float | None = None
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    truncate: Unsigned64 | None = None
-    seed: Unsigned64 | None = None
-    stop: str | list[str] | None = None
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=2**32 - 1)] | None = None
+    top_logprobs: Unsigned32 | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
-    response_format: dict[str, Any] | None = None
-    n: Unsigned32 | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_unsigned64(self.seed)
-        check_unsigned64(self.truncate)
 
 
 class TokenLogprob(msgspec.Struct):

@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tgi_cli.runtime.router.schemas.common import (
-    Unsigned32,
-    Unsigned64,
-    Usage,
-    check_unsigned64,
-)
+from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage
+from tgi_cli.runtime.router.schemas.openai import OpenAIRequest
+
+PromptItem = str | int | list[int]
 
 
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = False
-
-
-class CompletionRequest(msgspec.Struct, kw_only=True):
-    prompt: str | list[str]
-    model: str | None = None
-    max_tokens: Unsigned32 | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    stream: bool | None = False
-    seed: Unsigned64 | None = None
+class CompletionRequest(OpenAIRequest, kw_only=True):
+    prompt: str | list[PromptItem]  # items of one kind: texts, token ids, or lists of token ids
     suffix: str | None = None
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    stop: str | list[str] | None = None
-    n: Unsigned32 | None = None
     best_of: Unsigned32 | None = None
-    echo: bool | None = None
-    logprobs: Any = None
-    stream_options: StreamOptions | None = None
+    echo: bool | None = False
+    logprobs: bool | Unsigned32 | None = None  # how many of the best tokens to tell for each
 
-    def __post_init__(self) -> None:
-        check_unsigned64(self.seed)
+
+class CompletionLogprobs(msgspec.Struct):
+    """One entry for each token, of the prompt too if it is echoed; its first has no score."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]  # characters, in the choice's text
 
 
 class CompletionChoice(msgspec.Struct):
     index: int
     text: str
-    logprobs: None
-    finish_reason: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str | None
 
 
 class Completion(msgspec.Struct):
@@ -56,4 +42,4 @@ class Completion(msgspec.Struct):
     model: str
     system_fingerprint: str
     choices: list[CompletionChoice]
-    usage: Usage | UnsetType = UNSET
+    usage: Usage | UnsetType | None = UNSET

@@ -1,0 +1,66 @@
+"""What `/v1/completions` and `/v1/chat/completions` have in common on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tgi_cli.runtime.router.schemas.common import (
+    Signed32,
+    Unsigned32,
+    Unsigned64,
+    check_unsigned64,
+)
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = False
+
+
+class OpenAIRequest(msgspec.Struct, kw_only=True):
+    """Null means absent for every field. Ranges are `validation.py`'s: their errors have texts."""
+
+    model: str | None = None  # any name runs the served model, as with TGI
+    max_tokens: Unsigned32 | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | list[float] | None = None  # TGI took a list and ignored it
+    seed: Unsigned64 | None = None
+    stop: str | list[str] | None = None
+    n: Unsigned32 | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
+    # Beyond OpenAI's.
+    top_k: Signed32 | None = None
+    typical_p: float | None = None
+    min_p: float | None = None
+    min_tokens: Unsigned32 | None = None
+    ignore_eos: bool | None = False
+    repetition_penalty: float | None = None
+    truncate: Unsigned64 | None = None
+    watermark: bool | None = False
+
+    def __post_init__(self) -> None:
+        check_unsigned64(self.seed)
+        check_unsigned64(self.truncate)
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+
+class OpenAIError(msgspec.Struct):
+    """OpenAI's own error object, which strict mode replies."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIErrorBody(msgspec.Struct):
+    error: OpenAIError
