@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
-from tgi_cli.runtime.config.resolve import HardwareFacts
 
 GIB = 1 << 30
 

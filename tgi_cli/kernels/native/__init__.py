@@ -19,6 +19,8 @@ Pointer = ctypes.c_void_p
 Int = ctypes.c_int64
 Float = ctypes.c_float
 
+_is_wanted = True
+
 
 @cache
 def _library() -> ctypes.CDLL | None:
@@ -31,7 +33,13 @@ def _library() -> ctypes.CDLL | None:
 
 
 def is_available() -> bool:
-    return _library() is not None
+    return _is_wanted and _library() is not None
+
+
+def turn_off() -> None:
+    """Have every operation fall back on torch, for the rest of this process."""
+    global _is_wanted
+    _is_wanted = False
 
 
 @cache

@@ -79,6 +79,7 @@ def _serve(channel: EngineChannel) -> int:
 def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     """Load the model and run its first steps."""
     # Imported here, and not above, because torch reads the thread settings when it is loaded.
+    from tgi_cli.kernels import native
     from tgi_cli.kernels.paged_attention import choose as choose_attention
     from tgi_cli.runtime.engine.determinism import Determinism
     from tgi_cli.runtime.engine.engine import Engine
@@ -86,6 +87,8 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     from tgi_cli.runtime.models.loader import load_model
 
     started_at = time.monotonic()
+    if not config.custom_kernels:
+        native.turn_off()
     cpu.set_num_threads(config.num_threads)
     try:
         attention = choose_attention(
@@ -107,6 +110,7 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
             f"The system grants no memory for a KV cache of {config.num_blocks} blocks.",
             hint="Lower --max-batch-total-tokens.",
         ) from exc
+    _log.info("Warming up model")
     try:
         engine.warm_up()
     except (MemoryError, RuntimeError) as exc:

@@ -47,5 +47,5 @@ def describe_kernels() -> str:
     """Name what computes here, for the start table."""
     from tgi_cli.kernels import linear, native
 
-    others = "native" if native.is_available() else "torch (no native library was built)"
+    others = "native" if native.is_available() else "torch (native kernels aren't built or are off)"
     return f"linear: {linear.implementation()}; attention, norms: {others}"

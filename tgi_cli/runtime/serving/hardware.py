@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tgi_cli
-from tgi_cli.runtime.config.resolve import HardwareFacts
+from tgi_cli.runtime.config.facts import HardwareFacts
 
 _ROOT = Path("/")
 _NATIVE_LIBRARY = Path(tgi_cli.__file__).parent / "kernels" / "native"
