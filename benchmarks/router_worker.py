@@ -1,6 +1,6 @@
 """The router's process for `benchmarks.router`: on one core, with the demo model's tokenizer.
 
-Prints its URL, then its CPU seconds for each line that it reads on stdin.
+Prints its URL, then for each line on stdin its CPU seconds (`cpu`) or its resident bytes (`rss`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from pathlib import Path
 
 import uvloop
 
@@ -40,15 +41,22 @@ async def serve(step_s: str) -> None:
         model_id="demo",
         hostname="127.0.0.1",
         port=0,
-        limits=RequestLimits(max_input_tokens=8000, max_total_tokens=8192),
+        limits=RequestLimits(
+            max_concurrent_requests=2000, max_input_tokens=8000, max_total_tokens=8192
+        ),
     )
     router = RouterServer(config, engine, Tokenizer(text), ChatTemplate(text))
     await router.start()
     print(router.url, flush=True)
-    while await asyncio.to_thread(sys.stdin.readline):
-        print(time.process_time(), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        print(time.process_time() if line == "cpu\n" else _rss_bytes(), flush=True)
     await router.close()
     engine.shut_down()
+
+
+def _rss_bytes() -> int:
+    num_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return num_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":
