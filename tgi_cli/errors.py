@@ -20,6 +20,7 @@
         ├── CorruptModelError            truncated, overlapping, mistyped or missing tensors
         ├── CapacityError                the model or its limits can't fit this machine
         ├── ListenError                  the address can't be listened on
+        ├── MissingExtraError            an option needs a package that isn't installed
         └── EngineDiedError              an engine process ended on its own
 
 `message` is whole and safe to print: it never holds a secret, a prompt or, for a `RequestError`,
@@ -49,10 +50,16 @@ class RequestError(TgiError):
     """A request that can't be answered as asked; `wire_text` is what the client reads."""
 
     prefix = ""
+    quotes_user = False  # whether the message may hold a piece of a prompt or an output
 
     @property
     def wire_text(self) -> str:
         return self.prefix + self.message
+
+    @property
+    def log_text(self) -> str:
+        """What the server's log may say of it."""
+        return f"{self.prefix}(text withheld)" if self.quotes_user else self.wire_text
 
 
 class ValidationError(RequestError):
@@ -65,6 +72,7 @@ class TemplateError(RequestError):
     """The chat template is missing or refused these messages."""
 
     kind, status, prefix = "template_error", 422, "Template error: "
+    quotes_user = True  # a template may put a message into the error that it raises
 
 
 class MissingTemplateVariable(RequestError):
@@ -190,6 +198,12 @@ class ListenError(StartError):
     kind = "listen"
 
 
+class MissingExtraError(StartError):
+    """An option needs an optional package of ours that isn't installed."""
+
+    kind = "missing_extra"
+
+
 class EngineDiedError(StartError):
     """An engine process ended without being asked to."""
 
@@ -208,6 +222,7 @@ START_ERRORS: dict[str, type[StartError]] = {
         CapacityError,
         DeterminismError,
         ListenError,
+        MissingExtraError,
         EngineDiedError,
     )
 }

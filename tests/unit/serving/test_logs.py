@@ -6,8 +6,18 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tgi_cli.runtime.logs import JsonFormatter, TextFormatter
+from tgi_cli.runtime.logs import (
+    JsonFormatter,
+    Span,
+    TextFormatter,
+    duration_text,
+    in_spans,
+    log_span,
+    parse_filter,
+)
 
 
 def record(message: str = "hello %s", *args: object, **extra: Any) -> logging.LogRecord:
@@ -72,3 +82,88 @@ def test_a_traceback_is_one_field() -> None:
 @pytest.mark.parametrize("value", [object(), {1, 2}, float("nan")])
 def test_any_field_can_be_written(value: object) -> None:
     assert json.loads(JsonFormatter(None).format(record("x", field=value)))
+
+
+def test_a_line_says_in_which_spans_it_is() -> None:
+    with log_span(Span("HTTP request", {"http.route": "/x"}), Span("generate", {"seed": 3})):
+        line = json.loads(JsonFormatter(None).format(record()))
+        text = TextFormatter(None, colour=False).format(record())
+    after = json.loads(JsonFormatter(None).format(record()))
+
+    outer, inner = {"name": "HTTP request", "http.route": "/x"}, {"name": "generate", "seed": 3}
+    assert (line["span"], line["spans"]) == (inner, [outer, inner])
+    assert ' INFO HTTP request{http.route="/x"}:generate{seed=3}: tgi_cli::' in text
+    assert "spans" not in after
+
+
+def test_a_line_can_name_the_spans_that_it_belongs_to() -> None:
+    made = record(**in_spans(Span("generate")))
+
+    with log_span(Span("another request")):
+        line = json.loads(JsonFormatter(None).format(made))
+
+    assert line["spans"] == [{"name": "generate"}]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "\x1b[2J", "a\rb", "a\u2028b"])
+def test_a_message_cannot_forge_a_line_of_text(text: str) -> None:
+    line = TextFormatter(None, colour=False).format(record("%s", text, field=text))
+
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(None), TextFormatter(None, colour=False)])
+def test_half_a_character_can_be_written(formatter: logging.Formatter) -> None:
+    with log_span(Span("x", {"text": "\ud800"})):
+        formatter.format(record("%s", "\ud800", field="\ud800")).encode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("duration_ns", "text"),
+    [
+        (1_234_567_000, "1.234567s"),
+        (12_300_000, "12.3ms"),
+        (450_000, "450µs"),
+        (17, "17ns"),
+        (0, "0ns"),
+        (60_000_000_000, "60s"),
+        (1_000_000_001, "1.000000001s"),
+        (999_999, "999.999µs"),
+    ],
+)
+def test_durations_are_written_as_the_old_server_wrote_them(duration_ns: int, text: str) -> None:
+    assert duration_text(duration_ns) == text
+
+
+@given(st.integers(0, 10**15))
+def test_durations_lose_nothing(duration_ns: int) -> None:
+    text = duration_text(duration_ns)
+
+    digits = text.rstrip("nµms")
+    scale = {"ns": 1, "µs": 10**3, "ms": 10**6, "s": 10**9}[text[len(digits) :]]
+    whole, _, decimals = digits.partition(".")
+    assert int(whole) * scale + int(decimals.ljust(len(str(scale)) - 1, "0") or 0) == duration_ns
+
+
+@pytest.mark.parametrize(
+    ("expression", "level", "targets"),
+    [
+        ("info", logging.INFO, {}),
+        ("WARN", logging.WARNING, {}),
+        ("error,", logging.ERROR, {}),
+        (
+            "info,text_generation_router=debug",
+            logging.INFO,
+            {"tgi_cli.runtime.router": logging.DEBUG},
+        ),
+        (
+            " asyncio=trace , warn, tgi_cli::runtime::text=error",
+            logging.WARNING,
+            {"asyncio": logging.DEBUG, "tgi_cli.runtime.text": logging.ERROR},
+        ),
+        ("[span{field=1}]=nonsense,debug", logging.DEBUG, {}),
+        ("", logging.INFO, {}),
+    ],
+)
+def test_filters_are_read(expression: str, level: int, targets: dict[str, int]) -> None:
+    assert parse_filter(expression) == (level, targets)

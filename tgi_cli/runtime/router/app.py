@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
-from tgi_cli.runtime.router import middleware
+from tgi_cli.runtime.router import middleware, route_spans
 from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.route_table import Route, routes_of
 from tgi_cli.runtime.router.routes.context import SERVICE
@@ -22,6 +22,7 @@ def make_app(service: Service) -> web.Application:
     protected: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[
+            route_spans.observe_request,
             middleware.count_open,
             middleware.map_errors,
             middleware.answer_preflights,

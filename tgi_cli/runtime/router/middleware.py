@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from tgi_cli.errors import GenerationError, IncompleteGeneration, RequestError
+from tgi_cli.errors import IncompleteGeneration, RequestError
 from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.bodies import BodyError
+from tgi_cli.runtime.router.observation import log_error
 from tgi_cli.runtime.router.replies import ERROR_REPLY, error_reply, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import ErrorBody
@@ -35,15 +36,14 @@ async def map_errors(request: web.Request, handler: Handler) -> web.StreamRespon
     except BodyError as exc:
         return _tell(request, exc)
     except RequestError as exc:
-        level = logging.ERROR if isinstance(exc, GenerationError) else logging.INFO
-        _log.log(level, "request refused", extra={"error_type": exc.kind, "path": request.path})
+        log_error(exc)
         return _tell(request, exc)
     except web.HTTPMethodNotAllowed as exc:
         return web.Response(status=405, headers={"allow": ",".join(sorted(exc.allowed_methods))})
     except web.HTTPException as exc:
         return web.Response(status=exc.status)
     except Exception:
-        _log.exception("unexpected error", extra={"path": request.path})
+        _log.exception("unexpected error")
         return _tell(request, IncompleteGeneration())
 
 

@@ -16,6 +16,7 @@ from tgi_cli.errors import ListenError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.router.app import make_app
+from tgi_cli.runtime.router.metrics_site import serve_metrics
 from tgi_cli.runtime.router.service import Service
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.tokenizer import Tokenizer
@@ -46,6 +47,7 @@ class RouterServer:
             shutdown_timeout=1.0,  # for the last bytes; `drain` has waited for the rest
         )
         self._site: web.TCPSite | None = None
+        self._metrics_runner: web.AppRunner | None = None
         self._port = config.port
 
     @property
@@ -66,6 +68,8 @@ class RouterServer:
                 f"Can't listen on {config.hostname}:{config.port}: {reason}.", hint=hint
             ) from exc
         self._port = self._runner.addresses[0][1]
+        if config.prometheus_port not in (None, self._port):
+            self._metrics_runner = await serve_metrics(self._service.metrics, config)
 
     async def drain(self, timeout_s: float) -> int:
         """Stop listening and wait for open requests; return how many were cut off."""
@@ -83,4 +87,6 @@ class RouterServer:
 
     async def close(self) -> None:
         await self._runner.cleanup()
-        self._service.close()
+        if self._metrics_runner is not None:
+            await self._metrics_runner.cleanup()
+        await self._service.close()

@@ -11,27 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from tgi_cli.errors import GenerationError, OverloadedError, ValidationError
+from tgi_cli.errors import GenerationError, ValidationError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput, StepOutput
 from tgi_cli.runtime.router import validation
-from tgi_cli.runtime.router.metrics import Metrics
+from tgi_cli.runtime.router.metrics import Metrics, failure_of
+from tgi_cli.runtime.router.observation import Observation
 from tgi_cli.runtime.router.permits import Permits
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.streaming import EventStream
-from tgi_cli.runtime.router.timing import Timing
+from tgi_cli.runtime.router.tracing import start_tracing
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
 from tgi_cli.runtime.text.stop_strings import StopStringMatcher
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_NO_SPAN = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,8 @@ class Service:
         self.config = config
         self.tokenizer = tokenizer
         self.chat_template = chat_template
-        self.metrics = Metrics(
-            max_input_tokens=config.limits.max_input_tokens,
-            max_total_tokens=config.limits.max_total_tokens,
-        )
+        self.metrics = Metrics(config.limits)
+        self.tracing = start_tracing(config)
         self.metrics.set("tgi_batch_max_total_tokens", config.max_batch_total_tokens)
         self.metrics.set("tgi_kv_cache_blocks_total", engine.num_blocks)
         self._engine = engine
@@ -99,10 +96,12 @@ class Service:
         self._probe: asyncio.Future[None] | None = None  # one at a time
         engine.add_step_listener(self._step_done)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._probe is not None:
             self._probe.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.tracing is not None:
+            await self.tracing.close()
 
     def check_health(self) -> bool:
         """Return, from state and so at once, whether a generation request would be answered now.
@@ -141,12 +140,19 @@ class Service:
         if step.stats.batch_size or step.failures:
             self._last_step_failed = bool(step.failures) and not step.outputs
         self.metrics.step_done(step)
+        if self.tracing is not None:
+            self.tracing.step_done(step)
+
+    def trace(self, name: str) -> AbstractContextManager[object]:
+        """Return a span for the `with` block, if this server traces."""
+        return _NO_SPAN if self.tracing is None else self.tracing.span(name)
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         encode = partial(
             self.tokenizer.encode, prompt.text, add_special_tokens=prompt.add_special_tokens
         )
-        return await self.off_loop(encode)
+        with self.trace("tokenize"):
+            return await self.off_loop(encode)
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run text work in the thread pool."""
@@ -160,8 +166,8 @@ class Service:
             ValidationError: the request asks for what it can't have.
             GenerationError: there is no engine.
         """
-        with self.counted():
-            return await self._admit(prompt, parameters, is_part=False)
+        self.metrics.count("tgi_request_count")
+        return await self._admit(prompt, parameters, is_part=False)
 
     async def start_part(self, prompt: Prompt, parameters: GenerateParameters) -> Generation:
         """Like `start`, for one of several runs of a request that the caller has `counted`."""
@@ -173,41 +179,39 @@ class Service:
         self.metrics.count("tgi_request_count")
         try:
             yield
-        except OverloadedError:
-            self.metrics.fail("overloaded")
-            raise
-        except ValidationError:
-            self.metrics.fail("validation")
-            raise
-        except asyncio.CancelledError:
-            self.metrics.fail("dropped")
+        except BaseException as exc:
+            self.metrics.fail(failure_of(exc))
             raise
 
     async def _admit(
         self, prompt: Prompt, parameters: GenerateParameters, *, is_part: bool
     ) -> Generation:
-        timing = Timing()
-        if prompt.is_stream:
-            validation.check_stream_only(parameters)
-        self._permits.take()
+        observation = Observation(self.metrics, self.tracing, parameters, is_part=is_part)
         try:
-            return await self._submit(prompt, parameters, timing, is_part)
-        except BaseException:
-            self._permits.give_back()
+            if prompt.is_stream:
+                validation.check_stream_only(parameters)
+            self._permits.take()
+            try:
+                return await self._submit(prompt, parameters, observation)
+            except BaseException:
+                self._permits.give_back()
+                raise
+        except BaseException as exc:
+            observation.failed(exc)
             raise
 
     async def _submit(
-        self, prompt: Prompt, parameters: GenerateParameters, timing: Timing, is_part: bool
+        self, prompt: Prompt, parameters: GenerateParameters, observation: Observation
     ) -> Generation:
         limits = self.config.limits
-        checked = validation.check_parameters(parameters, prompt.ids or prompt.text, limits)
-        prompt_ids, max_new_tokens = validation.fit_lengths(
-            await self._read(prompt, checked), checked, limits
-        )
-        if not prompt_ids:
-            raise ValidationError("`inputs` cannot be empty")
-        self.metrics.observe("tgi_request_input_length", len(prompt_ids))
-        self.metrics.observe("tgi_request_max_new_tokens", max_new_tokens)
+        observation.received(prompt.text)
+        with self.trace("validate"):
+            checked = validation.check_parameters(parameters, prompt.ids or prompt.text, limits)
+            prompt_ids, max_new_tokens = validation.fit_lengths(
+                await self._read(prompt, checked), checked, limits
+            )
+            if not prompt_ids:
+                raise ValidationError("`inputs` cannot be empty")
         request = NewRequest(
             next(self._request_ids),
             prompt_ids,
@@ -216,8 +220,10 @@ class Service:
             scores_prompt=prompt.is_scored,
             prompt_top_n=prompt.num_top,
         )
-        timing.mark_queued()
-        return Generation(self, self._engine.submit(request), checked, timing, is_part)
+        observation.queued(request.request_id, len(prompt_ids), max_new_tokens)
+        with self.trace("schedule"):
+            record = self._engine.submit(request)
+        return Generation(self, record, checked, observation)
 
     async def _read(self, prompt: Prompt, checked: validation.CheckedParameters) -> Sequence[int]:
         """Return the prompt's ids. Raises `ValidationError` early for a text far too long."""
@@ -241,19 +247,17 @@ class Generation:
         service: Service,
         record: OpenRequest,
         checked: validation.CheckedParameters,
-        timing: Timing,
-        is_part: bool,
+        observation: Observation,
     ) -> None:
         self._service = service
-        self._is_part = is_part
+        self._observation = observation
         self._record = record
         self._tokenizer = service.tokenizer
         self._detokenizer = Detokenizer(service.tokenizer, record.request.prompt_ids)
         self._stops = StopStringMatcher(checked.stop)
         self._pieces: list[str] = []
-        self._newest_ns = 0  # when the newest token came
         self.seed = checked.shown_seed
-        self.timing = timing
+        self.timing = observation.timing
         self.num_tokens = 0
         self.finish_reason: FinishReason | None = None
 
@@ -280,9 +284,8 @@ class Generation:
         traceback: TracebackType | None,
     ) -> None:
         self._service.release(self._record.request.request_id)
-        is_cut_off = self.finish_reason is None and not isinstance(exc, GenerationError)
-        if is_cut_off and not self._is_part:
-            self._service.metrics.fail("dropped")
+        if self.finish_reason is None:
+            self._observation.failed(exc)
 
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
         """Yield tokens as they come, all of a step at once; the last has a finish reason."""
@@ -302,11 +305,12 @@ class Generation:
             stream.send(encode(self._take(outputs)))
             return self.finish_reason is None and not stream.is_behind
 
-        while self.finish_reason is None:
-            if stream.is_behind:
-                await stream.write(encode(self._take(await self._record.next_outputs())))
-            else:
-                await self._record.push_to(send)
+        with self._service.trace("async_stream"):
+            while self.finish_reason is None:
+                if stream.is_behind:
+                    await stream.write(encode(self._take(await self._record.next_outputs())))
+                else:
+                    await self._record.push_to(send)
 
     async def run(self) -> list[GeneratedToken]:
         """Return all tokens when the last has come."""
@@ -323,7 +327,7 @@ class Generation:
                 reason = output.finish_reason if index == last else None
                 logprob = output.logprobs[index] if output.logprobs else 0.0
                 tokens.append(self._make_token(token_id, logprob, reason))
-        self._observe_gap(len(tokens))
+        self._observation.tokens_came(len(tokens))
         return tokens
 
     def _make_token(
@@ -341,36 +345,12 @@ class Generation:
             self._finish(reason)
         return GeneratedToken(token_id, text, logprob, is_special, reason)
 
-    def _observe_gap(self, num_new_tokens: int) -> None:
-        """Record the time to the first token, or from one token to the next."""
-        now_ns = time.monotonic_ns()
-        if self._newest_ns:
-            gap_s = (now_ns - self._newest_ns) / 1e9 / num_new_tokens
-            self._service.metrics.inter_token_duration.observe(gap_s)
-        else:
-            ttft_s = (now_ns - self.timing.received_ns) / 1e9
-            self._service.metrics.observe("tgi_request_time_to_first_token_duration", ttft_s)
-        self._newest_ns = now_ns
-
     def _finish(self, reason: FinishReason) -> None:
         self.finish_reason = reason
-        self.timing.mark_ended(self._record.started_ns)
-        if not self._is_part:
+        self._observation.ended(self._record.started_ns)
+        if not self._observation.is_part:
             self.record_success()
 
     def record_success(self) -> None:
-        """Put the request into metrics and log."""
-        self._service.metrics.request_succeeded(self.timing, self.num_tokens)
-        _log.info(
-            "Success",
-            extra={
-                "total_time": self.timing.total_s,
-                "validation_time": self.timing.validation_s,
-                "queue_time": self.timing.queue_s,
-                "inference_time": self.timing.inference_s,
-                "time_per_token": self.timing.time_per_token_s(self.num_tokens),
-                "seed": self.seed,
-                "input_tokens": self.input_length,
-                "generated_tokens": self.num_tokens,
-            },
-        )
+        """Put the request into metrics, log and trace."""
+        self._observation.succeeded(self.num_tokens, self.seed, self.text)

@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from tgi_cli.errors import IncompleteGenerationStream, RequestError
+from tgi_cli.runtime.router.observation import log_error
 
 KEEP_ALIVE_S = 15.0
 DONE = b"data: [DONE]\n\n"
@@ -53,11 +54,12 @@ async def send_events(
     try:
         await produce(stream)
     except RequestError as exc:
+        log_error(exc)
         await response.write(error_frame(exc))
     except ConnectionError:
         pass  # the client is gone: there is nobody to tell
     except Exception:
-        _log.exception("unexpected error", extra={"path": request.path})
+        _log.exception("unexpected error")
         await response.write(error_frame(IncompleteGenerationStream()))
     finally:
         keep_alive.cancel()

@@ -22,20 +22,36 @@ class Timing:
         self.ended_ns = max(time.monotonic_ns(), self.started_ns)
 
     @property
+    def total_ns(self) -> int:
+        return self.ended_ns - self.received_ns
+
+    @property
+    def validation_ns(self) -> int:
+        return self.queued_ns - self.received_ns
+
+    @property
+    def queue_ns(self) -> int:
+        return self.started_ns - self.queued_ns
+
+    @property
+    def inference_ns(self) -> int:
+        return self.ended_ns - self.started_ns
+
+    @property
     def total_s(self) -> float:
-        return (self.ended_ns - self.received_ns) / 1e9
+        return self.total_ns / 1e9
 
     @property
     def validation_s(self) -> float:
-        return (self.queued_ns - self.received_ns) / 1e9
+        return self.validation_ns / 1e9
 
     @property
     def queue_s(self) -> float:
-        return (self.started_ns - self.queued_ns) / 1e9
+        return self.queue_ns / 1e9
 
     @property
     def inference_s(self) -> float:
-        return (self.ended_ns - self.started_ns) / 1e9
+        return self.inference_ns / 1e9
 
     def time_per_token_s(self, num_tokens: int) -> float:
         return self.inference_s / max(1, num_tokens)

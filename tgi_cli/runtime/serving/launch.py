@@ -31,6 +31,7 @@ from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.logs import configure_logging
 from tgi_cli.runtime.router.server import RouterServer
+from tgi_cli.runtime.router.tracing import check_tracing
 from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
 from tgi_cli.runtime.serving.hardware import num_gpus, read_hardware
 from tgi_cli.runtime.serving.screen import Screen
@@ -87,6 +88,7 @@ class _Launch:
     async def _start(self, stack: AsyncExitStack) -> _Server:
         model = await self._locate()
         config = resolve(self._options, model, read_hardware())
+        check_tracing(config.router)
         self._log_decisions(config)
         self._screen.decided(config)
 

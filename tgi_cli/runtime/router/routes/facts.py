@@ -9,6 +9,7 @@ from aiohttp import web
 from tgi_cli import __version__
 from tgi_cli.errors import UnhealthyError, ValidationError
 from tgi_cli.runtime.router.bodies import read_body
+from tgi_cli.runtime.router.metrics import CONTENT_TYPE
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.facts import Info, Model, ModelList
@@ -72,7 +73,7 @@ async def model(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     return web.Response(
         body=request.app[SERVICE].metrics.render(),
-        headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"},
+        headers={"content-type": CONTENT_TYPE},
     )
 
 
