@@ -287,7 +287,12 @@ def test_a_flat_row_reports_no_more_ties_than_the_limit():
 
 @pytest.mark.parametrize(
     "extreme",
-    [{"temperature": 1e-38, "do_sample": True}, {"repetition_penalty": 1e-38}],
+    [
+        {"temperature": 1e-38, "do_sample": True},
+        {"temperature": 5e-324, "do_sample": True},
+        {"repetition_penalty": 1e-38},
+        {"repetition_penalty": 5e-324},
+    ],
 )
 def test_extreme_parameters_still_give_a_token(extreme):
     row = torch.randn(VOCAB_SIZE, generator=torch.Generator().manual_seed(3)) * 20
@@ -296,6 +301,18 @@ def test_extreme_parameters_still_give_a_token(extreme):
 
     assert token_id == int(row.argmax())
     assert logprob == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("huge", ["temperature", "repetition_penalty"])
+def test_a_factor_beyond_float32_still_gives_a_token(huge):
+    row = random_row()
+    row[5] = 0.0
+    seq = Sequence(request(prompt_ids=[5, 6], do_sample=True, **{huge: 1e300}))
+
+    token = sample_row(row, seq, bitmask_of({5, 6, 7}))
+
+    assert token.token_id in {5, 6, 7}
+    assert math.isfinite(token.logprob)
 
 
 def test_greedy_gives_the_log_softmax_of_the_best():

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.tokenizers import byte_level_tokenizer
+from tests.builders.tokenizers import byte_fallback_tokenizer, byte_level_tokenizer
 from tgi_cli.errors import CorruptModelError, ValidationError
 from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.text.tokenizer import Tokenizer
@@ -21,6 +23,37 @@ def test_offsets_are_bytes_and_cover_the_text(text):
     for span in spans:
         assert span.text == raw[span.start : span.stop].decode(errors="replace")
     assert {i for span in spans for i in range(span.start, span.stop)} == set(range(len(raw)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=60))
+def test_no_token_stands_for_more_bytes_than_the_longest(text):
+    ids = TOKENIZER.encode(text, add_special_tokens=False)
+
+    assert TOKENIZER.max_token_bytes is not None
+    assert len(text.encode()) <= len(ids) * TOKENIZER.max_token_bytes
+
+
+def test_a_tokenizer_that_may_drop_text_names_no_longest_token():
+    assert Tokenizer(byte_fallback_tokenizer()).max_token_bytes is None
+
+
+def test_a_tokens_own_text_keeps_its_leading_space():
+    fields = json.loads(byte_fallback_tokenizer().tokenizer_json)
+    fields["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    tokenizer = Tokenizer(TextAssets(tokenizer_json=json.dumps(fields)))
+    [*_, token_id] = tokenizer.encode("b a", add_special_tokens=False)
+
+    assert tokenizer.decode([token_id], skip_special_tokens=False) == "a"
+    assert tokenizer.token_text(token_id) == " a"
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=30))
+def test_ids_are_the_same_with_and_without_offsets(text):
+    spans = TOKENIZER.encode_with_offsets(text, add_special_tokens=True)
+
+    assert TOKENIZER.encode(text, add_special_tokens=True) == [span.id for span in spans]
 
 
 def test_a_lone_surrogate_is_the_clients_mistake():

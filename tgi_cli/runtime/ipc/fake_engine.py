@@ -148,7 +148,8 @@ class FakeEngine:
         token_id = choices[(len(request.prompt_ids) + running.num_tokens) % len(choices)]
         reason = None
         if running.num_tokens == script.eos_after and script.eos_token_id is not None:
-            token_id, reason = script.eos_token_id, FinishReason.EOS_TOKEN
+            token_id = script.eos_token_id
+            reason = None if request.ignore_eos else FinishReason.EOS_TOKEN
         running.num_tokens += 1
         if running.num_tokens >= request.max_new_tokens:
             reason = FinishReason.LENGTH

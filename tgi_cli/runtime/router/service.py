@@ -18,18 +18,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from tgi_cli.errors import GenerationError, ValidationError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
-from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput, StepOutput
+from tgi_cli.runtime.ipc.messages import (
+    NewRequest,
+    PromptScore,
+    SequenceOutput,
+    StepOutput,
+)
 from tgi_cli.runtime.router import validation
 from tgi_cli.runtime.router.metrics import Metrics, failure_of
 from tgi_cli.runtime.router.observation import Observation
 from tgi_cli.runtime.router.permits import Permits
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.streaming import EventStream
+from tgi_cli.runtime.router.tokens import GeneratedToken, PromptToken, read_prompt, read_scores
 from tgi_cli.runtime.router.tracing import start_tracing
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
@@ -55,16 +59,6 @@ class Prompt:
     ids: tuple[int, ...] | None = None  # instead of the text's, and within the vocabulary
     is_scored: bool = False  # whether the log-probabilities of its own tokens are wanted
     num_top: int = 0  # best tokens to report for each of its own
-
-
-class GeneratedToken(msgspec.Struct):
-    """One token as a client may see it. `text` is "" while a character is incomplete."""
-
-    id: int
-    text: str
-    logprob: float
-    is_special: bool
-    finish_reason: FinishReason | None  # of the sequence, on its last token
 
 
 class Service:
@@ -206,18 +200,26 @@ class Service:
         limits = self.config.limits
         observation.received(prompt.text)
         with self.trace("validate"):
-            checked = validation.check_parameters(parameters, prompt.ids or prompt.text, limits)
+            checked = validation.check_parameters(
+                parameters,
+                prompt.text if prompt.ids is None else prompt.ids,
+                self.config,
+                self.tokenizer.vocab_size,
+            )
             prompt_ids, max_new_tokens = validation.fit_lengths(
                 await self._read(prompt, checked), checked, limits
             )
             if not prompt_ids:
                 raise ValidationError("`inputs` cannot be empty")
+            validation.check_grammar(parameters)
         request = NewRequest(
             next(self._request_ids),
             prompt_ids,
             max_new_tokens,
             checked.sampling,
-            scores_prompt=prompt.is_scored,
+            ignore_eos=checked.ignore_eos,
+            top_n_tokens=checked.top_n_tokens,
+            scores_prompt=prompt.is_scored or checked.scores_prompt,
             prompt_top_n=prompt.num_top,
         )
         observation.queued(request.request_id, len(prompt_ids), max_new_tokens)
@@ -229,9 +231,11 @@ class Service:
         """Return the prompt's ids. Raises `ValidationError` early for a text far too long."""
         if prompt.ids is not None:
             return prompt.ids
-        for head in validation.heads_to_count(prompt.text, checked, self.config.limits):
+        limits = self.config.limits
+        validation.check_num_bytes(prompt.text, checked, limits, self.tokenizer.max_token_bytes)
+        for head in validation.heads_to_count(prompt.text, checked, limits):
             head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))
-            validation.check_head(len(head_ids), checked, self.config.limits)
+            validation.check_head(len(head_ids), checked, limits)
         return await self.tokenize(prompt)
 
     def release(self, request_id: int) -> None:
@@ -256,6 +260,9 @@ class Generation:
         self._detokenizer = Detokenizer(service.tokenizer, record.request.prompt_ids)
         self._stops = StopStringMatcher(checked.stop)
         self._pieces: list[str] = []
+        self._awaits_prompt_scores = record.request.scores_prompt
+        self._prompt_scores: list[PromptScore] = []
+        self._prompt_tokens: list[PromptToken] = []
         self.seed = checked.shown_seed
         self.timing = observation.timing
         self.num_tokens = 0
@@ -287,10 +294,25 @@ class Generation:
         if self.finish_reason is None:
             self._observation.failed(exc)
 
+    @property
+    def prompt_tokens(self) -> list[PromptToken]:
+        """The prompt with its scores, if they were asked for, from the first new token on."""
+        return self._prompt_tokens
+
     async def tokens(self) -> AsyncIterator[list[GeneratedToken]]:
         """Yield tokens as they come, all of a step at once; the last has a finish reason."""
         while self.finish_reason is None:
-            yield self._take(await self._record.next_outputs())
+            yield await self._next()
+
+    async def _next(self) -> list[GeneratedToken]:
+        tokens = self._take(await self._record.next_outputs())
+        if self._awaits_prompt_scores:
+            self._awaits_prompt_scores = False
+            # Thousands of tokens to decode: other streams go on meanwhile.
+            read = partial(read_prompt, self._tokenizer, self.prompt_ids, self._prompt_scores)
+            self._prompt_tokens = await self._service.off_loop(read)
+            self._prompt_scores = []
+        return tokens
 
     async def stream_to(
         self, stream: EventStream, encode: Callable[[list[GeneratedToken]], bytes]
@@ -307,8 +329,8 @@ class Generation:
 
         with self._service.trace("async_stream"):
             while self.finish_reason is None:
-                if stream.is_behind:
-                    await stream.write(encode(self._take(await self._record.next_outputs())))
+                if stream.is_behind or self._awaits_prompt_scores:
+                    await stream.write(encode(await self._next()))
                 else:
                     await self._record.push_to(send)
 
@@ -320,13 +342,18 @@ class Generation:
         """Return the tokens of `outputs`, up to one that ends the sequence."""
         tokens: list[GeneratedToken] = []
         for output in outputs:
+            if output.prompt_scores:
+                self._prompt_scores = output.prompt_scores
             last = len(output.token_ids) - 1
             for index, token_id in enumerate(output.token_ids):
                 if self.finish_reason is not None:
                     break
                 reason = output.finish_reason if index == last else None
                 logprob = output.logprobs[index] if output.logprobs else 0.0
-                tokens.append(self._make_token(token_id, logprob, reason))
+                token = self._make_token(token_id, logprob, reason)
+                if output.top_tokens:
+                    token.top_tokens = read_scores(self._tokenizer, output.top_tokens[index])
+                tokens.append(token)
         self._observation.tokens_came(len(tokens))
         return tokens
 
@@ -336,10 +363,10 @@ class Generation:
         self.num_tokens += 1
         text = self._detokenizer.push(token_id)
         is_special = self._tokenizer.is_special(token_id)
+        keep = self._stops.push(text)
+        if keep is not None and reason is None:
+            text, reason = text[:keep], FinishReason.STOP_SEQUENCE
         if not is_special:
-            keep = self._stops.push(text)
-            if keep is not None and reason is None:
-                text, reason = text[:keep], FinishReason.STOP_SEQUENCE
             self._pieces.append(text)
         if reason is not None:
             self._finish(reason)

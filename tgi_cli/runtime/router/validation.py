@@ -2,8 +2,8 @@
 its text.
 
 `check_stream_only` comes before the permit, `check_parameters` after it and before tokenizing,
-`check_head` after a part of that, `fit_lengths` after all of it. What this build doesn't do is
-refused by name, never ignored.
+`check_head` after a part of that, `fit_lengths` after all of it, `check_grammar` at the end. What
+this build doesn't do is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence, Sized
 import msgspec
 
 from tgi_cli.errors import ValidationError
-from tgi_cli.runtime.config.resolved import RequestLimits
+from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.types import SamplingParams
 
@@ -23,13 +23,20 @@ from tgi_cli.runtime.types import SamplingParams
 _CHECKED_NEW_TOKENS = 1024
 
 
-class CheckedParameters(msgspec.Struct, frozen=True):
+_MAX_BIASES = 1024
+_SHOWN_CHARACTERS = 80  # of a client's text in an error
+
+
+class CheckedParameters(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters within their ranges, in the engine's terms."""
 
     sampling: SamplingParams
     stop: list[str]
     truncate: int | None  # tokens
     max_new_tokens: int | None  # None: as many as fit
+    ignore_eos: bool = False
+    top_n_tokens: int = 0
+    scores_prompt: bool = False
 
     @property
     def shown_seed(self) -> int | None:
@@ -55,12 +62,21 @@ def check_best_of(best_of: int, limits: RequestLimits) -> None:
 
 
 def check_parameters(
-    parameters: GenerateParameters, inputs: Sized, limits: RequestLimits
+    parameters: GenerateParameters, inputs: Sized, config: RouterConfig, vocab_size: int
 ) -> CheckedParameters:
-    """Check everything that doesn't need the prompt's length. Raises `ValidationError`."""
-    sampling = _check_sampling(parameters)
+    """Check everything that doesn't need the prompt's length. Raises `ValidationError`.
+
+    `inputs` is the prompt, text or ids; `vocab_size` the tokenizer's.
+    """
+    limits = config.limits
+    sampling = _check_sampling(parameters, vocab_size)
     if parameters.max_new_tokens == 0:
         raise ValidationError("`max_new_tokens` must be strictly positive")
+    if parameters.max_new_tokens is not None and sampling.min_tokens > parameters.max_new_tokens:
+        raise ValidationError(
+            f"`min_tokens` must be <= `max_new_tokens`. Given: {sampling.min_tokens} `min_tokens` "
+            f"and {parameters.max_new_tokens} `max_new_tokens`"
+        )
     stop = [*(parameters.stop or ()), *(parameters.stop_sequences or ())]
     if len(stop) > limits.max_stop_sequences:
         raise ValidationError(
@@ -69,7 +85,12 @@ def check_parameters(
     best_of = parameters.best_of or 1
     if best_of > 1 and parameters.seed is not None:
         raise ValidationError("`seed` must not be set when `best_of` > 1")
-    _check_unsupported(parameters, limits)
+    top_n_tokens = parameters.top_n_tokens or 0
+    if top_n_tokens > limits.max_top_n_tokens:
+        raise ValidationError(
+            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {top_n_tokens}"
+        )
+    _check_adapter(parameters.adapter_id, config)
     if not inputs:
         raise ValidationError("`inputs` cannot be empty")
     truncate = parameters.truncate
@@ -78,11 +99,24 @@ def check_parameters(
             "`truncate` must be strictly positive and less than "
             f"{limits.max_input_tokens}. Given: {truncate}"
         )
-    return CheckedParameters(sampling, stop, truncate, parameters.max_new_tokens)
+    return CheckedParameters(
+        sampling=sampling,
+        stop=stop,
+        truncate=truncate,
+        max_new_tokens=parameters.max_new_tokens,
+        ignore_eos=bool(parameters.ignore_eos),
+        top_n_tokens=top_n_tokens,
+        scores_prompt=bool(parameters.decoder_input_details),
+    )
 
 
-def _check_sampling(parameters: GenerateParameters) -> SamplingParams:
-    p = parameters
+def check_grammar(parameters: GenerateParameters) -> None:
+    """Check what is last in the order, after the lengths."""
+    if parameters.grammar is not None:
+        raise unsupported("grammar")
+
+
+def _check_sampling(p: GenerateParameters, vocab_size: int) -> SamplingParams:
     if (p.best_of or 1) > 1 and not _asks_to_sample(p):
         raise ValidationError("you must use sampling when `best_of` is > 1")
     temperature = _number(p.temperature, 1.0)
@@ -94,53 +128,75 @@ def _check_sampling(parameters: GenerateParameters) -> SamplingParams:
     frequency_penalty = _number(p.frequency_penalty, 0.0)
     if not -2.0 <= frequency_penalty <= 2.0:
         raise ValidationError("`frequency_penalty` must be >= -2.0 and <= 2.0")
+    presence_penalty = _number(p.presence_penalty, 0.0)
+    if not -2.0 <= presence_penalty <= 2.0:
+        raise ValidationError("`presence_penalty` must be >= -2.0 and <= 2.0")
     top_p = _number(p.top_p, 1.0)
     if not 0.0 < top_p <= 1.0:  # TGI refuses 1.0, which clients send to mean "off"
         raise ValidationError("`top_p` must be > 0.0 and < 1.0")
     typical_p = _number(p.typical_p, 1.0)
     if not 0.0 < typical_p <= 1.0:
         raise ValidationError("`typical_p` must be > 0.0 and < 1.0")
+    min_p = _number(p.min_p, 0.0)
+    if not 0.0 <= min_p <= 1.0:
+        raise ValidationError("`min_p` must be >= 0.0 and <= 1.0")
     if p.top_k is not None and p.top_k <= 0:
         raise ValidationError("`top_k` must be strictly positive")
     top_k = p.top_k or 0
-    samples = temperature != 1.0 or top_k != 0 or top_p < 1.0 or typical_p < 1.0
+    cuts_off = top_k != 0 or top_p < 1.0 or typical_p < 1.0 or min_p > 0.0
     return SamplingParams(
-        do_sample=bool(p.do_sample) or samples,
+        do_sample=bool(p.do_sample) or temperature != 1.0 or cuts_off,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
         typical_p=typical_p,
         repetition_penalty=repetition_penalty,
         frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
+        min_p=min_p,
+        logit_bias=_check_logit_bias(p.logit_bias or {}, vocab_size),
+        min_tokens=p.min_tokens or 0,
+        watermark=bool(p.watermark),
         seed=secrets.randbits(64) if p.seed is None else p.seed,
     )
+
+
+def _check_logit_bias(biases: dict[str, float], vocab_size: int) -> dict[int, float]:
+    if len(biases) > _MAX_BIASES:
+        raise ValidationError(
+            f"`logit_bias` supports up to {_MAX_BIASES} token ids. Given: {len(biases)}"
+        )
+    checked = {}
+    for key, bias in biases.items():
+        token_id = int(key) if len(key) < 20 and key.isascii() and key.isdecimal() else -1
+        if not 0 <= token_id < vocab_size or str(token_id) != key:
+            raise ValidationError(
+                f"`logit_bias` holds a token id that is not in the vocabulary: {_shown(key)}"
+            )
+        if not -100.0 <= bias <= 100.0:
+            raise ValidationError(
+                f"`logit_bias` must be >= -100.0 and <= 100.0. Given: {bias} for token id {key}"
+            )
+        checked[token_id] = bias
+    return checked
+
+
+def _check_adapter(adapter_id: str | None, config: RouterConfig) -> None:
+    if adapter_id and adapter_id != config.model_id:
+        raise ValidationError(f"`adapter_id` is not served here: {_shown(adapter_id)}")
 
 
 def _number(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
 def _asks_to_sample(p: GenerateParameters) -> bool:
-    fields = (p.temperature, p.top_k, p.top_p, p.typical_p)
+    fields = (p.temperature, p.top_k, p.top_p, p.typical_p, p.min_p)
     return bool(p.do_sample) or any(field is not None for field in fields)
-
-
-def _check_unsupported(p: GenerateParameters, limits: RequestLimits) -> None:
-    top_n_tokens = p.top_n_tokens or 0
-    if top_n_tokens > limits.max_top_n_tokens:
-        raise ValidationError(
-            f"`top_n_tokens` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {top_n_tokens}"
-        )
-    asked = {
-        "top_n_tokens": top_n_tokens > 0,
-        "decoder_input_details": bool(p.decoder_input_details),
-        "grammar": p.grammar is not None,
-        "watermark": bool(p.watermark),
-        "adapter_id": p.adapter_id is not None,
-    }
-    for name, is_asked in asked.items():
-        if is_asked:
-            raise unsupported(name)
 
 
 def unsupported(name: str) -> ValidationError:
@@ -162,7 +218,7 @@ def fit_lengths(
     num_input = len(ids)
     room = limits.max_total_tokens - num_input
     asked = max(1, room) if checked.max_new_tokens is None else checked.max_new_tokens
-    new = min(asked, _CHECKED_NEW_TOKENS)
+    new = _checked_new_tokens(asked, limits)
     if num_input + new > limits.max_total_tokens:
         raise _too_long(str(num_input), new, limits)
     if num_input > limits.max_input_tokens:
@@ -191,8 +247,31 @@ def check_head(num_tokens: int, checked: CheckedParameters, limits: RequestLimit
     The margin is for the beginning's last word, which the text would have split otherwise.
     """
     if num_tokens > limits.max_total_tokens + limits.max_total_tokens // 4 + 16:
-        new = min(checked.max_new_tokens or 1, _CHECKED_NEW_TOKENS)
-        raise _too_long(f"more than {num_tokens}", new, limits)
+        raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
+
+
+def check_num_bytes(
+    text: str, checked: CheckedParameters, limits: RequestLimits, max_token_bytes: int | None
+) -> None:
+    """Refuse a text with more bytes than the most that may be asked could stand for.
+
+    `max_token_bytes` is None where a tokenizer may drop some of a text.
+    """
+    if checked.truncate is None and max_token_bytes is not None:
+        num_tokens = limits.max_total_tokens
+        # A character has at most four bytes, so most texts needn't be encoded to know.
+        if 4 * len(text) > num_tokens * max_token_bytes:
+            num_bytes = len(text.encode(errors="surrogatepass"))
+            if num_bytes > num_tokens * max_token_bytes:
+                raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
+
+
+def _asked_at_least(checked: CheckedParameters, limits: RequestLimits) -> int:
+    return _checked_new_tokens(checked.max_new_tokens or 1, limits)
+
+
+def _checked_new_tokens(asked: int, limits: RequestLimits) -> int:
+    return asked if limits.strict_lengths else min(asked, _CHECKED_NEW_TOKENS)
 
 
 def _too_long(num_input: str, num_new: int, limits: RequestLimits) -> ValidationError:

@@ -50,6 +50,7 @@ def apply_watermark(logits: Tensor, is_green: Tensor, delta: float) -> Tensor:
 
 def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Divide positive scores of the ids in `seen` [V] bool by `penalty`, multiply negative ones."""
+    penalty = _bounded(penalty)
     penalised = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(seen, penalised, logits).clamp(-_LARGEST, _LARGEST)
 
@@ -89,7 +90,12 @@ def forbid(logits: Tensor, ids: Tensor) -> Tensor:
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Divide by `temperature`, counted from the highest score so that a tiny one can't overflow."""
-    return (logits - logits.max()) / temperature
+    return (logits - logits.max()) / _bounded(temperature)
+
+
+def _bounded(factor: float) -> float:
+    """Return `factor` within what float32 can hold: beyond it, 0 / 0 wouldn't be a number."""
+    return min(max(factor, 1e-37), 1e37)
 
 
 def top_k(candidates: Candidates, k: int) -> Candidates:

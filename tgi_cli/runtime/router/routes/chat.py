@@ -26,8 +26,9 @@ from tgi_cli.runtime.router.schemas.chat import (
 )
 from tgi_cli.runtime.router.schemas.common import Usage, finite
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Generation, Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event
+from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.router.validation import unsupported
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ from tgi_cli.runtime.router.schemas.completions import (
     CompletionRequest,
 )
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Generation, Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event
+from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.router.validation import check_best_of, unsupported
 from tgi_cli.runtime.types import FinishReason
 

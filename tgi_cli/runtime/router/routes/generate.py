@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType
 
 from tgi_cli.errors import RequestError
 from tgi_cli.runtime.router import validation
@@ -19,12 +22,14 @@ from tgi_cli.runtime.router.schemas.generate import (
     GenerateParameters,
     GenerateReply,
     GenerateRequest,
+    PrefillToken,
     StreamDetails,
     StreamEvent,
     Token,
 )
-from tgi_cli.runtime.router.service import GeneratedToken, Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Generation, Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event, send_events
+from tgi_cli.runtime.router.tokens import GeneratedToken, ScoredToken
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -72,8 +77,9 @@ async def _generate(
             finish_reason=_reason(best),
             generated_tokens=best.num_tokens,
             seed=best.seed,
-            prefill=[],
+            prefill=_prefill(best),
             tokens=_wire_tokens(tokens),
+            top_tokens=_wire_top_tokens(tokens),
         )
         if best_of > 1:
             reply.details.best_of_sequences = [
@@ -82,8 +88,9 @@ async def _generate(
                     _reason(loser),
                     loser.num_tokens,
                     loser.seed,
-                    [],
+                    _prefill(loser),
                     _wire_tokens(loser_tokens),
+                    _wire_top_tokens(loser_tokens),
                 )
                 for loser, loser_tokens in finished[1:]
             ]
@@ -123,7 +130,19 @@ def _reason(generation: Generation) -> str:
     return generation.finish_reason.value
 
 
-def _wire_tokens(tokens: list[GeneratedToken]) -> list[Token]:
+def _prefill(generation: Generation) -> list[PrefillToken]:
+    return [
+        PrefillToken(t.id, t.text, None if t.logprob is None else finite(t.logprob))
+        for t in generation.prompt_tokens
+    ]
+
+
+def _wire_top_tokens(tokens: list[GeneratedToken]) -> list[list[Token]] | UnsetType:
+    lists = [_wire_tokens(token.top_tokens) for token in tokens]
+    return lists if any(lists) else UNSET
+
+
+def _wire_tokens(tokens: Sequence[GeneratedToken | ScoredToken]) -> list[Token]:
     return [Token(t.id, t.text, finite(t.logprob), t.is_special) for t in tokens]
 
 
@@ -153,6 +172,8 @@ async def _send(
     def message(index: int, token: GeneratedToken) -> StreamEvent:
         wire = Token(token.id, token.text, finite(token.logprob), token.is_special)
         streamed = StreamEvent(index, wire)
+        if token.top_tokens:
+            streamed.top_tokens = _wire_tokens(token.top_tokens)
         if token.finish_reason is not None:
             streamed.generated_text = prefix + generation.text
             if parameters.details:

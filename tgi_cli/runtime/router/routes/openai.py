@@ -24,8 +24,9 @@ from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import Usage
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, OpenAIRequest
-from tgi_cli.runtime.router.service import GeneratedToken, Generation
+from tgi_cli.runtime.router.service import Generation
 from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
+from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.types import FinishReason
 
 if TYPE_CHECKING:

@@ -80,6 +80,7 @@ class BestOfSequence(msgspec.Struct):
     seed: int | None
     prefill: list[PrefillToken]
     tokens: list[Token]
+    top_tokens: list[list[Token]] | UnsetType = UNSET
 
 
 class Details(msgspec.Struct):
@@ -89,6 +90,7 @@ class Details(msgspec.Struct):
     prefill: list[PrefillToken]
     tokens: list[Token]
     best_of_sequences: list[BestOfSequence] | UnsetType = UNSET
+    top_tokens: list[list[Token]] | UnsetType = UNSET
 
 
 class GenerateReply(msgspec.Struct):
@@ -106,5 +108,6 @@ class StreamDetails(msgspec.Struct):
 class StreamEvent(msgspec.Struct):
     index: int
     token: Token
+    top_tokens: list[Token] | UnsetType = UNSET
     generated_text: str | None = None
     details: StreamDetails | None = None
