@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
 
 import typer
 
-from tgi_cli import __version__
-from tgi_cli.commands._options import ServeCommand
+from tgi_cli.commands._console import print_error
+from tgi_cli.commands._old_names import router_arguments, server_arguments
+from tgi_cli.commands._options import ServeCommand, VersionOpt
 from tgi_cli.commands.serve import serve
+from tgi_cli.errors import ArgumentError
 
 _HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -24,21 +26,8 @@ app = typer.Typer(
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"tgi {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-V", callback=_print_version, is_eager=True, help="Show the version."
-        ),
-    ] = False,
-) -> None:
+def root(version: VersionOpt = False) -> None:
     """Serve large language models over TGI's and OpenAI's HTTP protocols."""
 
 
@@ -49,7 +38,19 @@ def main() -> None:
 
 def launcher() -> None:
     """Run `text-generation-launcher`: `tgi serve` under the name that TGI's scripts call."""
-    arguments = sys.argv[1:]
-    if arguments in (["-V"], ["--version"]):
-        app(arguments, prog_name="text-generation-launcher")
-    app(["serve", *arguments], prog_name="text-generation-launcher")
+    app(["serve", *sys.argv[1:]], prog_name="text-generation-launcher")
+
+
+def router() -> None:
+    """Run `text-generation-router`: `tgi serve`, or `tgi print-schema`."""
+    app(router_arguments(sys.argv[1:], os.environ), prog_name="text-generation-router")
+
+
+def server() -> None:
+    """Run `text-generation-server`: its `serve` is `tgi serve`."""
+    try:
+        arguments = server_arguments(sys.argv[1:])
+    except ArgumentError as exc:
+        print_error(exc)
+        sys.exit(exc.exit_code)
+    app(arguments, prog_name="text-generation-server")

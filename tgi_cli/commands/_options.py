@@ -9,8 +9,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tgi_cli import __version__
 from tgi_cli.runtime.config.settings import SETTINGS, Setting
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tgi {__version__}")
+        raise typer.Exit
+
+
+VersionOpt = Annotated[
+    bool,
+    typer.Option(
+        "--version", "-V", callback=_print_version, is_eager=True, help="Show the version."
+    ),
+]
 Command = Callable[..., None]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from tgi_cli import runtime
 from tgi_cli.commands._console import SilentScreen, StartScreen, print_error
-from tgi_cli.commands._options import with_settings
+from tgi_cli.commands._options import VersionOpt, with_settings
 from tgi_cli.errors import ArgumentError, StartError
 from tgi_cli.runtime.config import env
 
@@ -20,6 +20,7 @@ def serve(
         str | None,
         typer.Argument(metavar="MODEL", help="The same as --model-id.", show_default=False),
     ] = None,
+    version: VersionOpt = False,
     **flags: object,
 ) -> None:
     """Serve a model over HTTP.

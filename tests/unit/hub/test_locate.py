@@ -161,3 +161,13 @@ def test_nothing_that_names_code_is_looked_at(copy):
     (copy / "evil.py").write_text("raise SystemExit('ran')")
 
     assert locate_model(str(copy)).config.family == "llama"
+
+
+def test_a_folder_of_weights_must_exist(tiny):
+    with pytest.raises(ModelNotFoundError, match="no such folder"):
+        locate_model(str(tiny), weights_folder="no-such-folder")
+
+
+def test_weights_of_a_gguf_file_cannot_come_from_elsewhere(tmp_path):
+    with pytest.raises(UnsupportedModelError, match="one GGUF file"):
+        locate_model("demo", weights_folder=str(tmp_path))

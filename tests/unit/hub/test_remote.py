@@ -50,7 +50,7 @@ def test_a_repository_is_fetched_at_one_commit_and_without_code(tmp_path, monkey
     assert located.sha == "c0ffee"
     assert located.pipeline_tag == "text-generation"
     [request] = asked
-    assert (request["revision"], request["cache_dir"]) == ("c0ffee", "cache")
+    assert (request["revision"], request["cache_dir"]) == ("c0ffee", Path("cache"))
     assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in request["allow_patterns"])
 
 
@@ -69,3 +69,36 @@ def test_the_hubs_errors_become_sentences(error, reason, monkeypatch):
 
     with pytest.raises(ModelNotFoundError, match=f"somebody/tiny: .*{reason}"):
         locate_model("somebody/tiny", revision="v9")
+
+
+def test_the_token_goes_to_the_hub(tmp_path, monkeypatch):
+    write_tiny_checkpoint(tmp_path)
+    asked = replace_hub(monkeypatch, folder=tmp_path)
+
+    locate_model("somebody/tiny", token="hf_secret")
+
+    assert asked[0]["token"] == "hf_secret"
+
+
+@pytest.mark.parametrize("held_in", ["cache", "cache/hub", "."])
+def test_a_repository_is_found_in_either_layout_of_the_cache(held_in, tmp_path, monkeypatch):
+    write_tiny_checkpoint(tmp_path)
+    asked = replace_hub(monkeypatch, folder=tmp_path)
+    (tmp_path / held_in / "models--somebody--tiny" / "snapshots").mkdir(parents=True)
+
+    locate_model("somebody/tiny", cache_dir=str(tmp_path / "cache"))
+
+    assert asked[0]["cache_dir"] == tmp_path / held_in
+
+
+def test_weights_from_another_folder_are_not_fetched(tmp_path, monkeypatch):
+    small, weights = tmp_path / "small", tmp_path / "weights"
+    write_tiny_checkpoint(small)
+    weights.mkdir()
+    (small / "model.safetensors").rename(weights / "model.safetensors")
+    asked = replace_hub(monkeypatch, folder=small)
+
+    located = locate_model("somebody/tiny", weights_folder=str(weights))
+
+    assert located.weights.files == (str(weights / "model.safetensors"),)
+    assert not any("safetensors" in pattern for pattern in asked[0]["allow_patterns"])

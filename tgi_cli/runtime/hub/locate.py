@@ -6,6 +6,7 @@ hub. Only files that serving needs are fetched. Nothing from them runs (DESIGN d
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 from dataclasses import dataclass
@@ -53,8 +54,12 @@ def locate_model(
     revision: str | None = None,
     cache_dir: str | None = None,
     tokenizer_config_path: str | None = None,
+    weights_folder: str | None = None,
+    token: str | None = None,
 ) -> LocatedModel:
     """Find a model and check everything about it that can be checked without reading weights.
+
+    `weights_folder` holds the safetensors in place of the model's own folder; `token` is the hub's.
 
     Raises:
         ModelNotFoundError: no such folder, file or repository, or no access to it.
@@ -62,15 +67,17 @@ def locate_model(
         UnsupportedModelError, CorruptModelError: it can't be served, and why.
     """
     if model_id == DEMO_ID:
+        _check_no_weights_folder(model_id, weights_folder)
         return _locate_gguf(model_id, demo_path())
     path = Path(model_id).expanduser()
     if path.is_dir():
-        return _locate_folder(model_id, path, None, None, tokenizer_config_path)
+        return _locate_folder(model_id, path, weights_folder, tokenizer_config_path)
     if path.is_file():
         if path.suffix != ".gguf":
             raise NotAModelError(
                 f"{model_id}: a file that isn't a .gguf; give a folder, a .gguf file or a hub id."
             )
+        _check_no_weights_folder(model_id, weights_folder)
         return _locate_gguf(model_id, path)
     if path.suffix == ".gguf" or model_id.startswith((".", "~", os.sep)) or model_id.count("/") > 1:
         raise ModelNotFoundError(
@@ -79,10 +86,10 @@ def locate_model(
     # Imported here: the hub's client is slow to import and most starts don't need it.
     from tgi_cli.runtime.hub.remote import fetch
 
-    fetched = fetch(model_id, revision, cache_dir)
-    return _locate_folder(
-        model_id, fetched.folder, fetched.sha, fetched.pipeline_tag, tokenizer_config_path
-    )
+    has_weights = weights_folder is not None
+    fetched = fetch(model_id, revision, cache_dir, token=token, has_weights=has_weights)
+    located = _locate_folder(model_id, fetched.folder, weights_folder, tokenizer_config_path)
+    return dataclasses.replace(located, sha=fetched.sha, pipeline_tag=fetched.pipeline_tag)
 
 
 def _locate_gguf(model_id: str, path: Path) -> LocatedModel:
@@ -109,22 +116,33 @@ def _rope_divisors(file: GgufFile) -> tuple[float, ...]:
 def _locate_folder(
     model_id: str,
     folder: Path,
-    sha: str | None,
-    pipeline_tag: str | None,
+    weights_folder: str | None,
     tokenizer_config_path: str | None,
 ) -> LocatedModel:
     if not (folder / "config.json").exists():
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
+            _check_no_weights_folder(model_id, weights_folder)
             return _locate_gguf(model_id, ggufs[0])
         reason = "no config.json" if not ggufs else f"{len(ggufs)} .gguf files: name one of them"
         raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
     raw_config = read_json(folder / "config.json")
     config = parse_hf_config(raw_config)
-    weights = _checked_weights(config, "safetensors", _safetensors_files(model_id, folder))
+    holder = folder if weights_folder is None else Path(weights_folder).expanduser()
+    if not holder.is_dir():
+        raise ModelNotFoundError(f"{weights_folder}: no such folder (--weights-cache-override).")
+    weights = _checked_weights(config, "safetensors", _safetensors_files(model_id, holder))
     text = read_text_assets(folder, tokenizer_config_path)
     eos = eos_token_ids(folder, raw_config, text)
-    return LocatedModel(model_id, sha, pipeline_tag, config, weights, eos, text)
+    return LocatedModel(model_id, None, None, config, weights, eos, text)
+
+
+def _check_no_weights_folder(model_id: str, weights_folder: str | None) -> None:
+    if weights_folder is not None:
+        raise UnsupportedModelError(
+            f"{model_id} is one GGUF file, so its weights can't come from another folder.",
+            hint="Leave --weights-cache-override out.",
+        )
 
 
 def _checked_weights(config: ModelConfig, kind: str, files: list[Path]) -> WeightsSource:

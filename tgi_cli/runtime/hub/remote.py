@@ -21,16 +21,15 @@ from huggingface_hub.errors import (
 
 from tgi_cli.errors import ModelNotFoundError
 
-_PATTERNS = [
+_SMALL_FILES = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.json",
     "chat_template.jinja",
-    "*.safetensors",
-    "*.safetensors.index.json",
 ]
+_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 
 
@@ -41,8 +40,17 @@ class Fetched:
     pipeline_tag: str | None
 
 
-def fetch(model_id: str, revision: str | None, cache_dir: str | None) -> Fetched:
+def fetch(
+    model_id: str,
+    revision: str | None,
+    cache_dir: str | None,
+    *,
+    token: str | None = None,
+    has_weights: bool = False,
+) -> Fetched:
     """Return the local snapshot of a repository, downloading what is missing.
+
+    `has_weights` says that the weights are somewhere else: only the small files are fetched.
 
     Raises:
         ModelNotFoundError: no such repository or revision, no access, or no network.
@@ -52,10 +60,14 @@ def fetch(model_id: str, revision: str | None, cache_dir: str | None) -> Fetched
     try:
         pipeline_tag = None
         if not constants.HF_HUB_OFFLINE:
-            info = HfApi().model_info(model_id, revision=revision)
+            info = HfApi(token=token).model_info(model_id, revision=revision)
             revision, pipeline_tag = info.sha, info.pipeline_tag
         folder = snapshot_download(
-            model_id, revision=revision, cache_dir=cache_dir, allow_patterns=_PATTERNS
+            model_id,
+            revision=revision,
+            cache_dir=_cache_folder(model_id, cache_dir),
+            token=token,
+            allow_patterns=_SMALL_FILES if has_weights else _SMALL_FILES + _WEIGHTS,
         )
     except GatedRepoError as exc:
         raise ModelNotFoundError(
@@ -75,3 +87,17 @@ def fetch(model_id: str, revision: str | None, cache_dir: str | None) -> Fetched
             hint="Check the network, or give a local folder; offline, only the cache is used.",
         ) from exc
     return Fetched(Path(folder), revision, pipeline_tag)
+
+
+def _cache_folder(model_id: str, cache_dir: str | None) -> Path:
+    """Return the cache that holds the repository, else the usual one.
+
+    Older images kept repositories in the cache's root, newer ones in its folder `hub`: what one of
+    them has fetched isn't fetched again.
+    """
+    usual = Path(cache_dir or constants.HF_HUB_CACHE)
+    repository = f"models--{model_id.replace('/', '--')}"
+    for folder in (usual, usual / "hub", usual.parent):
+        if (folder / repository / "snapshots").is_dir():
+            return folder
+    return usual

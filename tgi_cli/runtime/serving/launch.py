@@ -14,6 +14,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import re
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -21,10 +22,11 @@ from typing import TypeVar
 
 import msgspec
 
-from tgi_cli.errors import EngineDiedError
-from tgi_cli.runtime.config.check_options import check_options
+from tgi_cli.errors import EngineDiedError, StartError
+from tgi_cli.runtime.config.check_options import asked_input_tokens, check_options
+from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.options import ServeOptions
-from tgi_cli.runtime.config.resolve import log_config, resolve
+from tgi_cli.runtime.config.resolve import ATTENTION, log_config, resolve
 from tgi_cli.runtime.config.resolved import ResolvedConfig
 from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
@@ -33,7 +35,8 @@ from tgi_cli.runtime.logs import configure_logging
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.router.tracing import check_tracing
 from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
-from tgi_cli.runtime.serving.hardware import num_gpus, read_hardware
+from tgi_cli.runtime.serving.environment_report import environment_report
+from tgi_cli.runtime.serving.hardware import read_hardware
 from tgi_cli.runtime.serving.screen import Screen
 from tgi_cli.runtime.serving.stop_signals import StopSignals
 from tgi_cli.runtime.serving.supervisor import EngineProcess
@@ -43,6 +46,7 @@ from tgi_cli.runtime.text.tokenizer import Tokenizer
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
+_USER_OF_URL = re.compile(r"//[^/@\s]*@")
 _WAITING_LOG_S = 10.0
 _LAST_WORDS_S = 5.0  # for the errors of a dead engine's requests to reach their clients
 
@@ -53,9 +57,12 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
     _log_arguments(options)
     for warning in warnings:
         _log.warning(warning)
-    check_options(options, num_gpus())
+    hardware = read_hardware()
+    if options.env:
+        _log.info("%s", environment_report(options, hardware))
+    check_options(options, hardware.num_gpus)
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        exit_code = runner.run(_Launch(options, screen).run())
+        exit_code = runner.run(_Launch(options, hardware, screen).run())
     if is_any_running():  # a download that was told to stop; the interpreter would wait for it
         logging.shutdown()
         os._exit(exit_code)
@@ -71,8 +78,9 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 class _Launch:
-    def __init__(self, options: ServeOptions, screen: Screen) -> None:
+    def __init__(self, options: ServeOptions, hardware: HardwareFacts, screen: Screen) -> None:
         self._options = options
+        self._hardware = hardware
         self._screen = screen
         self._signals = StopSignals()
 
@@ -87,7 +95,7 @@ class _Launch:
 
     async def _start(self, stack: AsyncExitStack) -> _Server:
         model = await self._locate()
-        config = resolve(self._options, model, read_hardware())
+        config = resolve(self._options, model, self._hardware)
         check_tracing(config.router)
         self._log_decisions(config)
         self._screen.decided(config)
@@ -112,7 +120,11 @@ class _Launch:
         _log.info("Starting Webserver")
         router = RouterServer(config.router, engine, tokenizer, chat_template)
         stack.push_async_callback(router.close)
-        await router.start()
+        try:
+            await router.start()
+        except StartError:
+            _log.error("Webserver Crashed")
+            raise
         _log.info("Connected", extra={"url": router.url})
         self._screen.listening(router.url, needs_key=config.router.needs_key)
         return _Server(router, engine, process, config.router.graceful_termination_timeout_s)
@@ -124,6 +136,8 @@ class _Launch:
                 options.model_id,
                 revision=options.revision,
                 cache_dir=options.huggingface_hub_cache,
+                weights_folder=options.weights_cache_override,
+                token=options.hf_token,
                 tokenizer_config_path=options.tokenizer_config_path,
             )
         )
@@ -134,7 +148,10 @@ class _Launch:
         options, router, engine = self._options, config.router, config.engine
         if options.max_batch_prefill_tokens is None:
             _log.info("Default `max_batch_prefill_tokens` to %d", router.max_batch_prefill_tokens)
-        if router.limits.max_input_tokens == router.limits.max_total_tokens - 1:
+        caching = str(engine.prefix_caching).lower()
+        _log.info("Using attention %s - Prefix caching %s", ATTENTION, caching)
+        _log.info("Using default cuda graphs []")  # a CPU has none, whatever was asked for
+        if asked_input_tokens(options) is None:
             _log.info("Maximum input tokens defaulted to %d", router.limits.max_input_tokens)
         if options.max_total_tokens is None:
             _log.info("Maximum total tokens defaulted to %d", router.limits.max_total_tokens)
@@ -215,4 +232,6 @@ def _log_arguments(options: ServeOptions) -> None:
 
 
 def _shown(value: object, is_secret: bool) -> str:
-    return "***" if is_secret and value is not None else repr(value)
+    if is_secret and value is not None:
+        return "***"
+    return _USER_OF_URL.sub("//***@", repr(value))

@@ -1,0 +1,51 @@
+"""What the arguments of TGI's programs are in ours. Pure functions on lists of words.
+
+`text-generation-launcher` takes the words of `tgi serve` as they are. The web process and the model
+process are parts of `tgi serve` here, so their programs start the whole server.
+Spec: launcher-options.md sections 2.5 and 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tgi_cli.errors import ArgumentError
+
+_ROUTERS_RATIO = "1.2"  # its own default; the launcher's is 0.3
+_ROUTER_FLAGS = {"--tokenizer-name": "--model-id"}
+_SERVER_FLAGS = {"--uds-path": "--shard-uds-path", "--logger-level": "--log-level"}
+_SERVER_SWITCHES = {
+    f"--no-{name}": f"--{name}=false" for name in ("sharded", "trust-remote-code", "json-output")
+}
+_SERVER_JOBS = ("download-weights", "quantize")
+
+
+def router_arguments(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the arguments of `tgi` that do what `text-generation-router` was asked for."""
+    if words[:1] == ["print-schema"]:
+        return list(words)
+    renamed = list(_renamed(words, _ROUTER_FLAGS))
+    has_ratio = any(environ.get(f"{prefix}WAITING_SERVED_RATIO") for prefix in ("TGI_", ""))
+    own_default = [] if has_ratio else ["--waiting-served-ratio", _ROUTERS_RATIO]
+    return ["serve", *own_default, *renamed]  # the last of two equal flags counts
+
+
+def server_arguments(words: Sequence[str]) -> list[str]:
+    """Return the arguments of `tgi` that do what `text-generation-server` was asked for.
+
+    Raises:
+        ArgumentError: a job of its that this version doesn't do.
+    """
+    if words and words[0] in _SERVER_JOBS:
+        raise ArgumentError(
+            f"`text-generation-server {words[0]}` isn't part of this version",
+            hint="`tgi serve` fetches what it serves by itself, and takes GGUF files of 4 and "
+            "8 bits as they are.",
+        )
+    return [_SERVER_SWITCHES.get(word, word) for word in _renamed(words, _SERVER_FLAGS)]
+
+
+def _renamed(words: Sequence[str], names: Mapping[str, str]) -> Iterator[str]:
+    for word in words:
+        flag, equals, value = word.partition("=")
+        yield f"{names.get(flag, flag)}{equals}{value}"
