@@ -7,6 +7,9 @@
     │   ├── MissingTemplateVariable      422 missing_template_variable
     │   ├── SuffixNotSupported           422 suffix not supported
     │   ├── TooManyPrompts               422 batch size exceeded
+    │   ├── EmptyInstances               422 Input validation error
+    │   ├── LengthMismatch               422 length mismatch
+    │   ├── NotUtf8                      422 utf8
     │   ├── OverloadedError              429 overloaded
     │   ├── GenerationError              424 generation
     │   ├── IncompleteGeneration         500 incomplete_generation
@@ -100,6 +103,33 @@ class TooManyPrompts(RequestError):
         super().__init__(
             f"Number of prompts exceeds the maximum allowed batch size of {max_client_batch_size}"
         )
+
+
+class EmptyInstances(RequestError):
+    """A Vertex call without an instance."""
+
+    kind, status = "Input validation error", 422
+
+    def __init__(self) -> None:
+        super().__init__("Input validation error")
+
+
+class LengthMismatch(RequestError):
+    """A KServe call that wants more or fewer outputs than it has inputs."""
+
+    kind, status = "length mismatch", 422
+
+    def __init__(self) -> None:
+        super().__init__("Inputs and outputs length mismatch")
+
+
+class NotUtf8(RequestError):
+    """A KServe input whose bytes are no text."""
+
+    kind, status = "utf8", 422
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"invalid utf-8 sequence from index {position}")
 
 
 class OverloadedError(RequestError):

@@ -9,6 +9,7 @@ doesn't take is buffered.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -138,6 +139,8 @@ class EngineClient(asyncio.Protocol):
         self._ready: asyncio.Future[EngineReady] = asyncio.get_running_loop().create_future()
         self._listeners: list[StepListener] = []
         self.closed = asyncio.Event()
+        self.last_step_ns = 0  # when the newest step was reported; 0: never
+        self.busy_since_ns = 0  # when it was given work after having had none
         self.num_blocks = 0  # of the engine's KV cache, once it is ready
         self.open_requests: dict[int, OpenRequest] = {}
 
@@ -167,6 +170,8 @@ class EngineClient(asyncio.Protocol):
         """Send a request. Raises `GenerationError` if there is no engine any more."""
         if self.closed.is_set():
             raise GenerationError("Server error: the engine isn't running")
+        if not self.open_requests:
+            self.busy_since_ns = time.monotonic_ns()
         record = self.open_requests[request.request_id] = OpenRequest(request)
         self._send(request)
         return record
@@ -220,6 +225,7 @@ class EngineClient(asyncio.Protocol):
 
     def _dispatch(self, step: StepOutput, touched: dict[int, OpenRequest]) -> None:
         """Give a step's outputs to their requests and put these into `touched`."""
+        self.last_step_ns = time.monotonic_ns()
         records = self.open_requests
         for request_id in step.started:
             if (record := records.get(request_id)) is not None:

@@ -5,16 +5,32 @@ These replies are plain text, not JSON: clients know them by their prefix and st
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
+from tgi_cli.runtime.router.json_bounds import (
+    MAX_DEPTH,
+    MAX_NUMBERS,
+    TooDeep,
+    TooManyValues,
+    check_bounds,
+)
+
+BODY_TIME_LIMIT_S = 60.0  # for a whole body; who sends one byte at a time holds nothing for long
+DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
+_PARSE = "Failed to parse the request body as JSON: "
+_BUFFER = "Failed to buffer the request body: "
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 _JSON_TYPE = re.compile(r"application/([\w.-]+\+)?json", re.IGNORECASE)
 _ERROR_PATH = re.compile(r"^(?P<message>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_NULL = msgspec.Raw(b"null")
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[msgspec.Struct]] = {}
 
 
@@ -29,38 +45,87 @@ class BodyError(Exception):
 
 async def read_body(request: web.Request, kind: type[Body]) -> Body:
     """Return the decoded body. Raises `BodyError`."""
+    return decode_body(await read_raw(request), kind)
+
+
+async def read_raw(request: web.Request, *, max_numbers: int = MAX_NUMBERS) -> bytes:
+    """Return the body's bytes, which may be no JSON but are safe to decode. Raises `BodyError`."""
     if not _JSON_TYPE.fullmatch(request.content_type if "Content-Type" in request.headers else ""):
         raise BodyError(415, "Expected request with `Content-Type: application/json`")
-    limit = request.client_max_size
+    if (request.content_length or 0) > request.client_max_size:
+        raise _too_long()
     try:
-        if (request.content_length or 0) > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
-        raw = await request.read()
+        async with asyncio.timeout(BODY_TIME_LIMIT_S):
+            raw = await request.read()
+        check_bounds(raw, max_numbers)
     except web.HTTPRequestEntityTooLarge as exc:
-        raise BodyError(413, "Failed to buffer the request body: length limit exceeded") from exc
-    return decode_body(raw, kind)
+        raise _too_long() from exc
+    except TimeoutError as exc:
+        raise BodyError(408, f"{_BUFFER}it took more than {BODY_TIME_LIMIT_S:g} s") from exc
+    except web.RequestPayloadError as exc:
+        raise BodyError(400, f"{_BUFFER}its encoding is broken") from exc
+    except TooDeep as exc:
+        raise BodyError(400, f"{_PARSE}more than {MAX_DEPTH} levels of nesting") from exc
+    except TooManyValues as exc:
+        raise BodyError(422, f"{DESERIALIZE}body: too many values") from exc
+    return raw
 
 
-def decode_body(raw: bytes, kind: type[Body]) -> Body:
+def _too_long() -> BodyError:
+    return BodyError(413, f"{_BUFFER}length limit exceeded")
+
+
+def decode_body(raw: bytes, kind: type[Body], *, where: str = "") -> Body:
+    """Return `raw` as `kind`. `where` leads to `raw` if it is a part of a body. Raises `BodyError`.
+
+    `raw` comes from `read_raw`.
+    """
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(raw)  # type: ignore[return-value]
     except msgspec.ValidationError as exc:
-        raise BodyError(
-            422,
-            "Failed to deserialize the JSON body into the target type: " + _describe(str(exc), raw),
-        ) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BodyError(400, f"Failed to parse the request body as JSON: {exc}") from exc
+        raise BodyError(422, DESERIALIZE + _describe(str(exc), raw, where)) from exc
+    except msgspec.DecodeError as exc:
+        raise BodyError(400, f"{_PARSE}{exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise BodyError(400, f"{_PARSE}invalid UTF-8") from exc
 
 
-def _describe(error: str, raw: bytes) -> str:
+class _Keys(msgspec.Struct):
+    """Which of the keys that tell kinds of bodies apart are there."""
+
+    inputs: msgspec.Raw = _NULL
+    messages: msgspec.Raw = _NULL
+    prompt: msgspec.Raw = _NULL
+
+
+def decode_first(
+    raw: bytes, kinds: Mapping[str, type[msgspec.Struct]], *, where: str = ""
+) -> msgspec.Struct:
+    """Return `raw` as the first of `kinds`, by the key that each must have, which it is.
+
+    Raises `BodyError`: of the first kind whose key is there, or for none of the keys.
+    """
+    keys = decode_body(raw, _Keys, where=where)
+    first_error = None
+    for key, kind in kinds.items():
+        if bytes(getattr(keys, key)) == b"null":
+            continue
+        try:
+            return decode_body(raw, kind, where=where)
+        except BodyError as exc:
+            first_error = first_error or exc
+    wanted = " or ".join(f"`{key}`" for key in kinds)
+    raise first_error or BodyError(422, f"{DESERIALIZE}{where or 'body'}: missing field {wanted}")
+
+
+def _describe(error: str, raw: bytes, where: str) -> str:
     """Turn "Expected `int`, got `str` - at `$.a.b`" into "a.b: expected … at line L column C"."""
     match = _ERROR_PATH.match(error)
     assert match is not None
-    path = (match["path"] or "$").removeprefix("$").removeprefix(".") or "body"
+    path = (match["path"] or "$").removeprefix("$").removeprefix(".")
     names = re.findall(r"[A-Za-z_]\w*", path)
     missing = re.search(r"missing required field `(\w+)`", error)
     position = 0
@@ -70,4 +135,5 @@ def _describe(error: str, raw: bytes) -> str:
     line = raw.count(b"\n", 0, position) + 1
     column = position - (raw.rfind(b"\n", 0, position) + 1) + 1
     message = f"missing field `{missing[1]}`" if missing else match["message"]
-    return f"{path}: {message} at line {line} column {column}"
+    place = ".".join(filter(None, (where, path))) or "body"
+    return f"{place}: {message} at line {line} column {column}"

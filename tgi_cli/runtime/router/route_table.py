@@ -7,16 +7,35 @@ Source: spec/http-api.md section 1.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.resolved import RouterConfig
-from tgi_cli.runtime.router.routes import chat, completions, facts, generate
+from tgi_cli.runtime.router.routes import (
+    chat,
+    completions,
+    facts,
+    generate,
+    health,
+    kserve,
+    sagemaker,
+    vertex,
+)
 from tgi_cli.runtime.router.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
 from tgi_cli.runtime.router.schemas.completions import Completion, CompletionRequest
-from tgi_cli.runtime.router.schemas.facts import Info, Model, ModelList, SimpleToken
+from tgi_cli.runtime.router.schemas.facts import HealthState, Info, Model, ModelList, SimpleToken
 from tgi_cli.runtime.router.schemas.generate import GenerateReply, GenerateRequest, StreamEvent
+from tgi_cli.runtime.router.schemas.kserve import (
+    InferReply,
+    InferRequest,
+    Liveness,
+    ModelMetadata,
+    ServerMetadata,
+)
+from tgi_cli.runtime.router.schemas.vertex import VertexInstance, VertexReply, VertexRequest
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -32,7 +51,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. `body`, `reply` and `event` are types of the wire."""
+    """One method of one path. `body`, `reply` and `event` are types of the wire, or several."""
 
     method: str  # GET answers HEAD too
     path: str
@@ -44,6 +63,7 @@ class Route:
     event: Any = None  # of a stream
     media_type: str = "application/json"
     errors: dict[int, str] = field(default_factory=dict)  # beyond those of every such route
+    parts: tuple[Any, ...] = ()  # types that `body` names without holding them
 
     def needs_key(self, config: RouterConfig) -> bool:
         """Whether only holders of a key may call it, where there are keys."""
@@ -65,6 +85,23 @@ def _fact(path: str, handler: Handler, summary: str, **facts: Any) -> Route:
     return Route("GET", path, handler, Scope.OPEN, summary, **facts)
 
 
+def _vertex(path: str) -> Route:
+    return _inference(
+        path,
+        vertex.predict,
+        "Generate for each instance (Vertex AI)",
+        body=VertexRequest,
+        reply=VertexReply,
+        parts=(VertexInstance, ChatRequest),
+    )
+
+
+def _health(path: str) -> Route:
+    return _fact(path, health.health, "Check the server's health", errors=_UNHEALTHY)
+
+
+_KSERVE_MODEL = "/v2/models/{name}/versions/{version}"
+_LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
 _UNHEALTHY = {503: "The server can't answer generation requests now"}
 
 ROUTES: tuple[Route, ...] = (
@@ -113,9 +150,62 @@ ROUTES: tuple[Route, ...] = (
         body=GenerateRequest,
         reply=list[SimpleToken],
     ),
-    _fact("/", facts.health, "Check the server's health", errors=_UNHEALTHY),
-    _fact("/health", facts.health, "Check the server's health", errors=_UNHEALTHY),
-    _fact("/ping", facts.health, "Check the server's health", errors=_UNHEALTHY),
+    _inference(
+        "/invocations",
+        sagemaker.invocations,
+        "Generate, chat or complete, as the body asks (SageMaker)",
+        body=(GenerateRequest, ChatRequest, CompletionRequest),
+        reply=(list[GenerateReply], ChatCompletion, Completion),
+        event=(StreamEvent, ChatChunk, Completion),
+    ),
+    _vertex("/vertex"),
+    _inference(
+        f"{_KSERVE_MODEL}/infer",
+        kserve.infer,
+        "Generate from each input (KServe)",
+        body=InferRequest,
+        reply=InferReply,
+    ),
+    _fact(_KSERVE_MODEL, kserve.model_metadata, "Show the model (KServe)", reply=ModelMetadata),
+    _fact(
+        f"{_KSERVE_MODEL}/ready",
+        kserve.ready,
+        "Check that the model answers (KServe)",
+        reply=Liveness,
+        errors=_UNHEALTHY,
+    ),
+    _fact("/v2", kserve.server_metadata, "Show the server (KServe)", reply=ServerMetadata),
+    _fact(
+        "/v2/health/live",
+        kserve.live,
+        "Check that the process lives (KServe)",
+        reply=Liveness,
+        errors=_UNHEALTHY,
+    ),
+    _fact(
+        "/v2/health/ready",
+        kserve.ready,
+        "Check that the server answers (KServe)",
+        reply=Liveness,
+        errors=_UNHEALTHY,
+    ),
+    _health("/"),
+    _health("/health"),
+    _health("/ping"),
+    _fact(
+        "/health/live",
+        health.live,
+        "Check that the process lives",
+        reply=HealthState,
+        errors=_UNHEALTHY,
+    ),
+    _fact(
+        "/health/ready",
+        health.ready,
+        "Check that the server answers",
+        reply=HealthState,
+        errors=_UNHEALTHY,
+    ),
     _fact("/info", facts.info, "Show model and limits", reply=Info),
     _fact("/metrics", facts.metrics, "Scrape metrics", reply=str, media_type="text/plain"),
     _fact("/v1/models", facts.models, "List the models", reply=ModelList),
@@ -130,5 +220,24 @@ ROUTES: tuple[Route, ...] = (
 
 
 def routes_of(config: RouterConfig) -> tuple[Route, ...]:
-    """Return the routes of a server with this configuration."""
-    return ROUTES
+    """Return the routes of a server with this configuration.
+
+    A path that Vertex AI's variables name is Vertex's, whatever it was before.
+
+    Raises:
+        ArgumentError: such a path isn't one.
+    """
+    routes = {(route.method, route.path): route for route in ROUTES}
+    if config.vertex_predict_route is not None:
+        path = _literal_path(config.vertex_predict_route, "AIP_PREDICT_ROUTE")
+        routes["POST", path] = _vertex(path)
+    if config.vertex_health_route is not None:
+        path = _literal_path(config.vertex_health_route, "AIP_HEALTH_ROUTE")
+        routes["GET", path] = _health(path)
+    return tuple(routes.values())
+
+
+def _literal_path(path: str, variable: str) -> str:
+    if not _LITERAL_PATH.fullmatch(path):
+        raise ArgumentError(f"{variable} is not a path: {path!r}", hint="It looks like /predict.")
+    return path

@@ -28,6 +28,7 @@ from tgi_cli.runtime.ipc.messages import (
     StepOutput,
 )
 from tgi_cli.runtime.router import validation
+from tgi_cli.runtime.router.heartbeat import Heartbeat
 from tgi_cli.runtime.router.metrics import Metrics, failure_of
 from tgi_cli.runtime.router.observation import Observation
 from tgi_cli.runtime.router.permits import Permits
@@ -86,7 +87,8 @@ class Service:
         self._idle.set()
         self.num_open = 0  # handlers at work, their replies not yet sent
         self.is_draining = False
-        self._last_step_failed = False
+        self.last_step_failed = False
+        self.heartbeat = Heartbeat(engine)
         self._probe: asyncio.Future[None] | None = None  # one at a time
         engine.add_step_listener(self._step_done)
 
@@ -103,10 +105,10 @@ class Service:
         After a failed step only another step can tell, and a server that is taken out of service
         for it gets no requests; so one token is generated in the background.
         """
-        is_running = not self._engine.closed.is_set()
-        if is_running and self._last_step_failed and self._probe is None:
+        is_running = self.heartbeat.is_alive and not self.heartbeat.is_stalled
+        if is_running and self.last_step_failed and self._probe is None:
             self._probe = asyncio.ensure_future(self._run_probe())
-        return is_running and not self.is_draining and not self._last_step_failed
+        return is_running and not self.is_draining and not self.last_step_failed
 
     async def _run_probe(self) -> None:
         request = NewRequest(next(self._request_ids), [0], 1, SamplingParams())
@@ -132,7 +134,7 @@ class Service:
 
     def _step_done(self, step: StepOutput) -> None:
         if step.stats.batch_size or step.failures:
-            self._last_step_failed = bool(step.failures) and not step.outputs
+            self.last_step_failed = bool(step.failures) and not step.outputs
         self.metrics.step_done(step)
         if self.tracing is not None:
             self.tracing.step_done(step)

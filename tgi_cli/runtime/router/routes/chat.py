@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tgi_cli.errors import MissingTemplateVariable, TemplateError
-from tgi_cli.runtime.router.bodies import BodyError, read_body
+from tgi_cli.runtime.router.bodies import DESERIALIZE, BodyError, read_body
 from tgi_cli.runtime.router.headers import reply_headers, stream_headers
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes import openai
@@ -33,8 +35,6 @@ from tgi_cli.runtime.router.validation import unsupported
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-_DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
@@ -75,6 +75,17 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     return json_reply(reply, headers=headers)
 
 
+async def plain_chat(service: Service, body: ChatRequest) -> str:
+    """Return the text of one generation, tools left aside."""
+    body = msgspec.structs.replace(body, tools=None, tool_choice=None)
+    messages = [_message(message, index) for index, message in enumerate(body.messages)]
+    parameters = _parameters(body)
+    prompt = Prompt(await _render(service, body, messages), add_special_tokens=False)
+    async with await service.start(prompt, parameters) as generation:
+        await generation.run()
+    return generation.text
+
+
 def _shown_model(service: Service, body: ChatRequest) -> str:
     """Unknown names run the served model and are echoed."""
     return service.config.model_id if body.model in (None, "tgi") else str(body.model)
@@ -86,7 +97,7 @@ def _message(message: ChatMessage, index: int) -> dict[str, Any]:
     if message.tool_calls:
         raise unsupported("messages.tool_calls")
     if content is None:
-        raise BodyError(422, f"{_DESERIALIZE}messages[{index}]: missing field `content`")
+        raise BodyError(422, f"{DESERIALIZE}messages[{index}]: missing field `content`")
     if isinstance(content, list):
         content = "".join(_text_part(part, index) for part in content)
     return {"role": message.role, "content": content}
@@ -97,7 +108,7 @@ def _text_part(part: dict[str, Any], index: int) -> str:
     if kind == "image_url":
         raise unsupported("image_url")
     if kind != "text" or not isinstance(text, str):
-        raise BodyError(422, f"{_DESERIALIZE}messages[{index}].content: unknown content part")
+        raise BodyError(422, f"{DESERIALIZE}messages[{index}].content: unknown content part")
     return text
 
 

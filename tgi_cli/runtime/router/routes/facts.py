@@ -1,4 +1,4 @@
-"""What the server says about itself: health, `/info`, `/v1/models`, `/metrics`, `/tokenize`."""
+"""What the server says about itself: `/info`, `/v1/models`, `/metrics`, `/tokenize`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from functools import partial
 from aiohttp import web
 
 from tgi_cli import __version__
-from tgi_cli.errors import UnhealthyError, ValidationError
+from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.router.bodies import read_body
 from tgi_cli.runtime.router.metrics import CONTENT_TYPE
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.facts import Info, Model, ModelList
 from tgi_cli.runtime.router.schemas.generate import GenerateRequest
-
-
-async def health(request: web.Request) -> web.Response:
-    """Answer at once, from state: a probe must not wait behind a long prompt."""
-    if not request.app[SERVICE].check_health():
-        raise UnhealthyError
-    return web.Response()
 
 
 async def info(request: web.Request) -> web.Response:

@@ -39,7 +39,7 @@ Finished = tuple[Generation, list[GeneratedToken]]
 
 async def generate(request: web.Request) -> web.StreamResponse:
     body = await read_body(request, GenerateRequest)
-    reply, headers = await _generate(request.app[SERVICE], body, full_text_default=False)
+    reply, headers = await generate_reply(request.app[SERVICE], body, full_text_default=False)
     return json_reply(reply, headers=headers)
 
 
@@ -55,13 +55,14 @@ async def compat_generate(request: web.Request) -> web.StreamResponse:
     default = service.config.model_pipeline_tag in (None, "text-generation")
     if body.stream:
         return await _stream(request, body, full_text_default=default)
-    reply, headers = await _generate(service, body, full_text_default=default)
+    reply, headers = await generate_reply(service, body, full_text_default=default)
     return json_reply([reply], headers=headers)
 
 
-async def _generate(
+async def generate_reply(
     service: Service, body: GenerateRequest, *, full_text_default: bool
 ) -> tuple[GenerateReply, dict[str, str]]:
+    """Return the whole answer to `body`, and its headers."""
     parameters = body.effective_parameters()
     best_of = parameters.best_of or 1
     if best_of > 1:

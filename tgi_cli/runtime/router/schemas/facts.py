@@ -52,7 +52,7 @@ class ModelList(msgspec.Struct):
 class HealthState(msgspec.Struct):
     """Whether the server works, and on how much."""
 
-    status: Literal["ok", "idle", "draining", "stalled", "dead"]
+    status: Literal["ok", "idle", "draining", "failing", "stalled", "dead"]
     model: str
     running: int  # requests in a step
     waiting: int  # requests that no step has begun
