@@ -57,12 +57,12 @@ TABLE: dict[str, Row] = {
     "runtime.models": row(COMPUTE, "torch"),
     "runtime.engine": row(f"{COMPUTE} runtime.models runtime.text runtime.ipc", "torch"),
     # Owners of no tensors: they plan, count and talk.
-    "runtime.engine.scheduler": row("runtime.engine"),
+    "runtime.engine.scheduler": row(f"{BASE} runtime.engine"),
     "runtime.engine.queue": row("runtime.engine"),
     "runtime.engine.sequence": row(f"{BASE} runtime.ipc runtime.engine"),
     "runtime.engine.block_manager": row("runtime.engine"),
     "runtime.engine.prefix_cache": row("runtime.engine"),
-    "runtime.engine.plan": row("runtime.engine"),
+    "runtime.engine.plan": row(f"{BASE} runtime.engine"),
 }  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import torch
 from torch import Tensor
 
@@ -9,7 +12,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig, WeightsSource
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.engine import Engine
-from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.plan import Chunk, StepPlan
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.ipc.messages import NewRequest
@@ -39,8 +42,15 @@ def request(
     )
 
 
-def sequence(request_id: int = 0, num_tokens: int = 5, max_new_tokens: int = 3) -> Sequence:
-    return Sequence(request(request_id, num_tokens, max_new_tokens))
+def sequence(
+    request_id: int = 0,
+    num_tokens: int = 5,
+    max_new_tokens: int = 3,
+    prompt_ids: list[int] | None = None,
+    **changes: Any,
+) -> Sequence:
+    new = request(request_id, num_tokens, max_new_tokens, prompt_ids=prompt_ids)
+    return Sequence(msgspec.structs.replace(new, **changes))
 
 
 class SteppedScheduler:
@@ -54,15 +64,20 @@ class SteppedScheduler:
         max_step_tokens: int = 64,
         max_running: int = 8,
         reserved_new_tokens: int = 1024,
+        prefix_caching: bool = False,
+        **config: Any,
     ) -> None:
-        self.blocks = BlockManager(num_blocks, block_size)
+        self.blocks = BlockManager(num_blocks, block_size, prefix_caching=prefix_caching)
         self.scheduler = Scheduler(
-            SchedulerConfig(max_step_tokens, max_running, reserved_new_tokens), self.blocks
+            SchedulerConfig(max_step_tokens, max_running, reserved_new_tokens, **config),
+            self.blocks,
         )
         self._next_id = 0
 
-    def add(self, num_tokens: int = 3, max_new_tokens: int = 4) -> Sequence:
-        seq = sequence(self._next_id, num_tokens, max_new_tokens)
+    def add(
+        self, num_tokens: int = 3, max_new_tokens: int = 4, prompt_ids: list[int] | None = None
+    ) -> Sequence:
+        seq = sequence(self._next_id, num_tokens, max_new_tokens, prompt_ids)
         self._next_id += 1
         self.scheduler.add(seq)
         return seq
@@ -74,6 +89,7 @@ class SteppedScheduler:
         for chunk in plan.chunks:
             chunk.seq.num_computed_tokens = chunk.end
         for seq in due:
+            seq.num_sound_tokens = seq.num_computed_tokens
             seq.token_ids.append(1)
             if seq.num_remaining_tokens == 0:
                 self.scheduler.remove(seq.request_id)
@@ -84,36 +100,67 @@ class SteppedScheduler:
 class CountingRunner:
     """Stands in for the model: the next token is the sum of all ids so far, modulo the vocabulary.
 
-    It reads the ids that the plan says are computed, so a scheduler that skips or repeats one is
-    found.
+    A slot of its KV cache holds a hash of all ids up to its position, and every step reads every
+    slot of its sequences through their rows of block tables, as attention does. So a scheduler
+    that skips a token, mixes up blocks or shares a prefix that isn't the same is found.
     """
 
-    def __init__(self) -> None:
+    NOT_A_NUMBER = -1
+
+    def __init__(self, block_size: int = 4) -> None:
         self.plans: list[list[tuple[int, int, int]]] = []  # request, start, num_tokens
         self.cleared: list[int] = []
         self.fail_next = False
-        self._sums: dict[int, tuple[int, int]] = {}  # computed tokens, their sum
+        self.raises_for: set[int] = set()  # requests
+        self.max_tokens = 1 << 30  # of a step; more are out of memory
+        self.not_finite_for: set[int] = set()  # requests whose steps give NaN, in the cache too
+        self._block_size = block_size
+        self.slots: dict[int, int] = {}
+        self._rows: dict[int, list[int]] = {}
 
     def run(self, plan: StepPlan) -> Tensor:
         self.plans.append([(c.seq.request_id, c.start, c.num_tokens) for c in plan.chunks])
+        rows = [row for chunk in plan.chunks if (row := self._attend(chunk)) is not None]
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("made to fail by a test")
-        rows = []
-        for chunk in plan.chunks:
-            seq = chunk.seq
-            computed, total = (0, 0) if chunk.start == 0 else self._sums[seq.request_id]
-            assert computed == chunk.start, "a token was skipped or computed twice"
-            total += sum(seq.token_ids[chunk.start : chunk.end])
-            self._sums[seq.request_id] = (chunk.end, total)
-            if chunk.is_last:
-                row = torch.zeros(VOCAB_SIZE)
-                row[total % VOCAB_SIZE] = 5.0
-                rows.append(row)
+        if sum(chunk.num_tokens for chunk in plan.chunks) > self.max_tokens:
+            raise MemoryError("made to fail by a test")
+        if self.raises_for & {chunk.seq.request_id for chunk in plan.chunks}:
+            raise RuntimeError("made to fail by a test")
         return torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE)
+
+    def _attend(self, chunk: Chunk) -> Tensor | None:
+        """Write the chunk's slots and read all; return logits if it is the sequence's last."""
+        seq, size = chunk.seq, self._block_size
+        table = self._rows.setdefault(seq.row, [])
+        first = len(seq.block_table) - len(chunk.new_blocks)
+        table[first:] = chunk.new_blocks
+        is_nan = seq.request_id in self.not_finite_for
+        so_far = 0
+        for position, token_id in enumerate(seq.token_ids[: chunk.end]):
+            so_far = hash((so_far, token_id))
+            slot = table[position // size] * size + position % size
+            if position >= chunk.start:
+                self.slots[slot] = self.NOT_A_NUMBER if is_nan else so_far
+            is_nan = is_nan or self.slots[slot] == self.NOT_A_NUMBER
+            assert is_nan or self.slots[slot] == so_far, f"{seq}: position {position}"
+        past_end = chunk.end % size
+        if past_end:  # what is masked must be a number all the same
+            last = table[chunk.end // size] * size
+            masked = range(last + past_end, last + size)
+            is_nan = is_nan or any(self.slots.get(slot) == self.NOT_A_NUMBER for slot in masked)
+        if not chunk.is_last:
+            return None
+        row = torch.full((VOCAB_SIZE,), float("nan")) if is_nan else torch.zeros(VOCAB_SIZE)
+        row[sum(seq.token_ids[: chunk.end]) % VOCAB_SIZE] += 5.0
+        return row
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cleared += block_ids
+        for block in block_ids:
+            for slot in range(block * self._block_size, (block + 1) * self._block_size):
+                self.slots.pop(slot, None)
 
 
 def expected_tokens(prompt_ids: list[int], num_tokens: int) -> list[int]:
@@ -159,8 +206,9 @@ def engine_config(**changes: object) -> EngineConfig:
 
 
 def make_engine(**changes: object) -> tuple[Engine, CountingRunner]:
-    runner = CountingRunner()
-    return Engine(engine_config(**changes), runner), runner  # type: ignore[arg-type]
+    config = engine_config(**changes)
+    runner = CountingRunner(config.block_size)
+    return Engine(config, runner), runner  # type: ignore[arg-type]
 
 
 def run_to_end(engine: Engine, max_steps: int = 10_000) -> dict[int, list[int]]:

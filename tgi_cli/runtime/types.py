@@ -19,6 +19,14 @@ class FinishReason(enum.StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # only the router finds these: it has the text
 
 
+class JoinReason(enum.StrEnum):
+    """Why new sequences joined a running batch, in TGI's words (spec/scheduling.md section 3)."""
+
+    CHUNKING = "chunking"  # prompts share steps with decodes, so there is always a reason
+    BACKPRESSURE = "backpressure"  # enough of them waited
+    WAIT_EXCEEDED = "wait_exceeded"  # they had waited for long enough
+
+
 class Grammar(msgspec.Struct, frozen=True, array_like=True):
     """What an output must match as a whole, in the form in which it can be compared and cached."""
 

@@ -78,22 +78,6 @@ def test_an_aborted_request_frees_its_blocks_at_once_and_says_no_more():
     assert not engine.has_work
 
 
-def test_a_step_that_raises_fails_its_requests_and_spares_the_waiting_ones():
-    engine, runner = make_engine(max_running=1)
-    engine.add(request(0, max_new_tokens=5))
-    engine.add(request(1, max_new_tokens=2))
-    engine.step()
-    runner.fail_next = True
-    with pytest.raises(RuntimeError, match="made to fail"):
-        engine.step()
-
-    output = engine.fail_running("Server error: x")
-
-    assert [failure.request_id for failure in output.failures] == [0]
-    assert runner.cleared
-    assert list(run_to_end(engine)) == [1]
-
-
 @pytest.mark.parametrize(
     "bad",
     [

@@ -10,10 +10,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
-from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.plan import Chunk, StepPlan
 from tgi_cli.runtime.engine.runner import Runner
 from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
@@ -32,6 +33,19 @@ _log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
 
+STEP_FAILED = "Server error: the step failed; the server's log has the reason"
+NOT_FINITE = "Server error: the model's scores aren't finite"
+
+
+@dataclass(slots=True)
+class _Run:
+    """What came of a step's chunks."""
+
+    sampled: list[tuple[Sequence, SampledToken]] = field(default_factory=list)
+    broken: list[Sequence] = field(default_factory=list)  # whose own chunk raises
+    forward_ns: int = 0  # of what succeeded
+    sample_ns: int = 0
+
 
 class Engine:
     def __init__(
@@ -40,9 +54,18 @@ class Engine:
         self._config = config
         self._runner = runner
         self._clock_ns = clock_ns
-        self._blocks = BlockManager(config.num_blocks, config.block_size)
+        self._blocks = BlockManager(
+            config.num_blocks, config.block_size, prefix_caching=config.prefix_caching
+        )
         self._scheduler = Scheduler(
-            SchedulerConfig(config.max_step_tokens, config.max_running), self._blocks
+            SchedulerConfig(
+                max_step_tokens=config.max_step_tokens,
+                max_running=config.max_running,
+                prefill_chunking=config.prefill_chunking,
+                waiting_served_ratio=config.waiting_served_ratio,
+                max_waiting_tokens=config.max_waiting_tokens,
+            ),
+            self._blocks,
         )
         self._sampler = Sampler(
             SamplerConfig(
@@ -88,68 +111,102 @@ class Engine:
         """Run one step and return what it produced. Call only when there is work."""
         start_ns = self._clock_ns()
         plan = self._scheduler.plan_step()
-        finishing = [chunk.seq for chunk in plan.chunks if chunk.is_last]
-        forward_ns = sample_ns = 0
-        outputs: list[SequenceOutput] = []
-        failures, self._refused = self._refused, []
+        if dirty := self._blocks.take_dirty():
+            self._runner.clear_blocks(dirty)
         started = self._mark_started(plan)
+        run = _Run()
         if plan.chunks:
-            before_ns = self._clock_ns()
-            logits = self._runner.run(plan)
-            forward_ns = self._clock_ns() - before_ns
-            for chunk in plan.chunks:
-                chunk.seq.num_computed_tokens = chunk.end
-            tokens = self._sampler.sample(logits, finishing)
-            sample_ns = self._clock_ns() - before_ns - forward_ns
-            for seq, token in zip(finishing, tokens, strict=True):
-                self._accept(seq, token, outputs, failures)
-        return StepOutput(
-            outputs,
-            failures,
-            started,
-            start_ns,
-            self._stats(plan, start_ns, forward_ns, sample_ns),
-        )
+            self._compute(plan.chunks, run)
+        outputs: list[SequenceOutput] = []
+        failures = [self._fail(seq, STEP_FAILED) for seq in run.broken]
+        for seq, token in run.sampled:
+            self._accept(seq, token, outputs, failures)
+        failures += self._take_refused()
+        return StepOutput(outputs, failures, started, start_ns, self._stats(plan, start_ns, run))
 
-    def fail_running(self, message: str) -> StepOutput:
+    def fail_running(self) -> StepOutput:
         """Drop every request that was part of a step, after one that raised; the others stay."""
         start_ns = self._clock_ns()
-        failures, self._refused = self._refused, []
+        failures = self._take_refused()
         everyone = self._scheduler.sequences
         # A step that raised before it chose anybody would raise for ever if all were kept.
         for seq in [seq for seq in everyone if seq.started] or everyone:
-            failures.append(RequestFailed(seq.request_id, message))
-            self._runner.clear_blocks(seq.block_table)
-            self.abort(seq.request_id)
-        stats = self._stats(StepPlan(budget=0), start_ns, 0, 0)
+            failures.append(self._fail(seq, STEP_FAILED))
+        stats = self._stats(StepPlan(budget=0), start_ns, _Run())
         return StepOutput([], failures, [], start_ns, stats)
 
     def report(self) -> StepOutput:
         """Return the state without a step, for when an abort has left nothing to do."""
         now_ns = self._clock_ns()
-        return StepOutput([], [], [], now_ns, self._stats(StepPlan(budget=0), now_ns, 0, 0))
+        return StepOutput([], [], [], now_ns, self._stats(StepPlan(budget=0), now_ns, _Run()))
 
     def warm_up(self) -> None:
         """Run a prompt of the largest step and a decode, so that the first request finds all set.
 
         Raises:
-            MemoryError, RuntimeError: the step doesn't fit the memory.
+            RuntimeError: a step failed, most likely for want of memory; the log has the reason.
         """
         num_tokens = min(self._config.max_step_tokens, self._config.max_total_tokens - 2)
         self.add(NewRequest(-1, [0] * max(1, num_tokens), 2, SamplingParams(), ignore_eos=True))
         while self.has_work:
             output = self.step()
-            assert not output.failures, output.failures
+            if output.failures:
+                raise RuntimeError(output.failures[0].message)
+        self._blocks.clear_cache()
 
     def check_integrity(self) -> None:
         """Assert that queues and blocks agree. For tests."""
         self._scheduler.check_integrity()
+
+    def _take_refused(self) -> list[RequestFailed]:
+        refused, self._refused = self._refused, []
+        return refused
 
     def _mark_started(self, plan: StepPlan) -> list[int]:
         started = [seq.request_id for seq in plan.sequences if not seq.started]
         for seq in plan.sequences:
             seq.started = True
         return started
+
+    def _compute(self, chunks: list[Chunk], run: _Run) -> None:
+        """Run chunks and sample. If that raises, do so for each half, down to who is to blame.
+
+        Nothing of a sequence changes before its chunk has succeeded, so that a chunk may be run
+        again: the same keys and values are written to the same slots. Of n chunks, a bad one costs
+        the time of about two more steps, and n bad ones that of log2(n).
+        """
+        try:
+            self._compute_together(chunks, run)
+        except Exception:
+            # As at the edge of the process: who caused it gets an answer, the others go on.
+            _log.exception("event=forward_failed batch_size=%d", len(chunks))
+        else:
+            return
+        if len(chunks) == 1:
+            run.broken.append(chunks[0].seq)
+            return
+        half = len(chunks) // 2
+        self._compute(chunks[:half], run)
+        self._compute(chunks[half:], run)
+
+    def _compute_together(self, chunks: list[Chunk], run: _Run) -> None:
+        before_ns = self._clock_ns()
+        logits = self._runner.run(StepPlan(budget=0, chunks=chunks))
+        between_ns = self._clock_ns()
+        finishing = [chunk.seq for chunk in chunks if chunk.is_last]
+        tokens = self._sampler.sample(logits, finishing)
+        for chunk in chunks:
+            chunk.seq.num_computed_tokens = chunk.end
+        run.sampled += zip(finishing, tokens, strict=True)
+        run.forward_ns += between_ns - before_ns
+        run.sample_ns += self._clock_ns() - between_ns
+
+    def _fail(
+        self, seq: Sequence, message: str, *, distrusts_prefix: bool = False
+    ) -> RequestFailed:
+        self._scheduler.remove_failed(seq, distrusts_prefix=distrusts_prefix)
+        self._sampler.forget(seq.request_id)
+        return RequestFailed(seq.request_id, message)
 
     def _accept(
         self,
@@ -161,12 +218,9 @@ class Engine:
         """Append a sampled token to its sequence and say so; end the sequence if it is over."""
         if not math.isfinite(token.logprob):
             _log.error("event=not_finite request=%d position=%d", seq.request_id, seq.num_tokens)
-            failures.append(
-                RequestFailed(seq.request_id, "Server error: the model's scores aren't finite")
-            )
-            self._runner.clear_blocks(seq.block_table)
-            self.abort(seq.request_id)
+            failures.append(self._fail(seq, NOT_FINITE, distrusts_prefix=True))
             return
+        seq.num_sound_tokens = seq.num_computed_tokens
         seq.token_ids.append(token.token_id)
         reason = finish_reason(seq, self._eos_token_ids)
         logprobs = [token.logprob] if seq.wants_logprobs else []
@@ -177,20 +231,23 @@ class Engine:
         if reason is not None:
             self.abort(seq.request_id)
 
-    def _stats(self, plan: StepPlan, start_ns: int, forward_ns: int, sample_ns: int) -> StepStats:
+    def _stats(self, plan: StepPlan, start_ns: int, run: _Run) -> StepStats:
         num_prefill_tokens = plan.num_prefill_tokens
         return StepStats(
             is_prefill=num_prefill_tokens > 0,
             num_prefill_tokens=num_prefill_tokens,
             num_decode_tokens=plan.num_decode_tokens,
-            batch_size=len(plan.chunks),
+            batch_size=len(plan.chunks) - len(run.broken),
             num_joined=plan.num_joined,
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting,
             num_blocks_used=self._blocks.num_used_blocks,
             num_reserved_tokens=self._blocks.num_reserved_blocks * self._config.block_size,
             num_preempted=len(plan.preempted),
-            forward_s=forward_ns / 1e9,
-            sample_s=sample_ns / 1e9,
+            forward_s=run.forward_ns / 1e9,
+            sample_s=run.sample_ns / 1e9,
             step_s=(self._clock_ns() - start_ns) / 1e9,
+            num_prefix_hit_tokens=plan.num_prefix_hit_tokens,
+            num_prefix_query_tokens=plan.num_prefix_query_tokens,
+            join_reason=plan.join_reason,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.types import JoinReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class StepPlan:
     chunks: list[Chunk] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
     num_joined: int = 0  # sequences admitted in this step
+    join_reason: JoinReason | None = None  # why they joined a running batch, if there was one
+    num_prefix_hit_tokens: int = 0  # of those admitted for the first time: found in the cache
+    num_prefix_query_tokens: int = 0  # and looked up there
 
     @property
     def sequences(self) -> list[Sequence]:

@@ -113,7 +113,7 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     _log.info("Warming up model")
     try:
         engine.warm_up()
-    except (MemoryError, RuntimeError) as exc:
+    except RuntimeError as exc:
         _log.exception("event=warm_up_failed")
         raise CapacityError(
             f"Not enough memory to handle {config.max_step_tokens} prefill tokens. "
@@ -157,4 +157,4 @@ def _step(engine: Engine) -> StepOutput:
     except Exception:
         # The edge of the process: the requests of this step get an answer, the others go on.
         _log.exception("event=step_failed")
-        return engine.fail_running("Server error: the step failed; the server's log has the reason")
+        return engine.fail_running()

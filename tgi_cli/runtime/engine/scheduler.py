@@ -1,9 +1,12 @@
 """Decide which sequences run in the next step, and for how many tokens.
 
-`plan_step` serves running sequences first (decodes, then prefill chunks already begun), then
-admits waiting ones, strictly first come first served, while token budget, rows and blocks last.
-It owns no tensors and starts no work: `BlockManager` grants KV blocks, the runner executes the
-plan. Budgets and lengths are tokens.
+With chunked prefill, `plan_step` serves running sequences first (decodes, then prefill chunks
+already begun), then admits waiting ones while token budget, rows and blocks last. Without it, a
+step is either one token of every running sequence or the whole prompts of newcomers;
+`waiting_served_ratio` and `max_waiting_tokens` say when those may interrupt the others.
+
+It owns no tensors and starts no work: `WaitingQueue` says who is next, `BlockManager` grants KV
+blocks, the runner executes the plan. Budgets and lengths are tokens.
 
 Admission promises a sequence its prompt and its next `reserved_new_tokens` (spec/scheduling.md
 section 2.1). One that grows past its promise takes blocks that nobody was promised, or else the
@@ -20,14 +23,20 @@ from dataclasses import dataclass
 
 from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.queue import WaitingQueue
 from tgi_cli.runtime.engine.sequence import NO_ROW, Sequence
+from tgi_cli.runtime.types import JoinReason
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    max_step_tokens: int  # prefill and decode together, one forward pass
+    max_step_tokens: int  # prefill and decode together, one forward pass; prefill without chunking
     max_running: int  # sequences holding KV blocks at once
     reserved_new_tokens: int = 1024  # of output, promised at admission
+    prefill_chunking: bool = True
+    # These two say, without chunking, when newcomers may interrupt the running sequences.
+    waiting_served_ratio: float = 0.3  # of waiting to running: so many may at once
+    max_waiting_tokens: int = 20  # decode steps after which any may
 
 
 class Scheduler:
@@ -36,10 +45,16 @@ class Scheduler:
         assert config.max_running >= 1, config
         self._config = config
         self._blocks = blocks
-        self._waiting: deque[Sequence] = deque()  # by arrival; preempted ones rejoin at the front
+        self._queue = WaitingQueue(
+            blocks,
+            reserved_new_tokens=config.reserved_new_tokens,
+            prefill_chunking=config.prefill_chunking,
+        )
         self._running: list[Sequence] = []  # oldest first
         self._by_id: dict[int, Sequence] = {}
         self._free_rows = list(range(config.max_running - 1, -1, -1))
+        self._num_decodes = 0  # steps since somebody was admitted
+        self._owes_decode = False  # whether somebody joined since the running ones had a token
 
     @property
     def has_work(self) -> bool:
@@ -51,7 +66,7 @@ class Scheduler:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -61,31 +76,66 @@ class Scheduler:
         assert seq.request_id not in self._by_id, seq
         assert seq.num_tokens + seq.num_remaining_tokens <= self._blocks.num_tokens_capacity, seq
         self._by_id[seq.request_id] = seq
-        self._waiting.append(seq)
+        self._queue.append(seq)
 
-    def remove(self, request_id: int) -> Sequence | None:
-        """Forget a sequence, finished or not, and free what it holds."""
+    def remove(self, request_id: int) -> None:
+        """Forget a sequence, finished or not or unknown, and free what it holds."""
         seq = self._by_id.pop(request_id, None)
         if seq is None:
-            return None
+            return
         if seq.row == NO_ROW:
-            self._waiting.remove(seq)
+            self._queue.remove(seq)
         else:
-            self._running.remove(seq)
-            self._release(seq)
-        return seq
+            self._take_off(seq)
+            self._blocks.free(seq)
+
+    def remove_failed(self, seq: Sequence, *, distrusts_prefix: bool) -> None:
+        """Forget a sequence whose step failed; nothing that it computed is used again."""
+        del self._by_id[seq.request_id]
+        if seq.row == NO_ROW:
+            self._queue.remove(seq)
+        else:
+            self._take_off(seq)
+            self._blocks.free_failed(seq, distrusts_prefix=distrusts_prefix)
 
     def plan_step(self) -> StepPlan:
         """Choose the chunks of the next step; blocks for them are granted when this returns."""
+        if self._config.prefill_chunking:
+            return self._plan_together()
+        return self._plan_apart()
+
+    def _plan_together(self) -> StepPlan:
         plan = StepPlan(budget=self._config.max_step_tokens)
         self._extend_running(plan)
         if not plan.preempted:  # admitting in a step that had to preempt would thrash
-            self._admit_waiting(plan)
+            self._admit(plan, 0, JoinReason.CHUNKING)
         return plan
 
-    def _extend_running(self, plan: StepPlan) -> None:
+    def _plan_apart(self) -> StepPlan:
+        unfinished = [seq for seq in self._running if not seq.is_decoding]
+        if not unfinished and not (self._running and self._owes_decode):
+            plan = StepPlan(budget=self._config.max_step_tokens)
+            # TGI counts the step in which somebody was admitted as the first that others waited.
+            if self._num_decodes + 1 >= self._config.max_waiting_tokens:
+                self._admit(plan, 0, JoinReason.WAIT_EXCEEDED)
+            else:
+                min_size = int(len(self._running) * self._config.waiting_served_ratio)
+                self._admit(plan, min_size, JoinReason.BACKPRESSURE)
+            if plan.chunks:
+                self._num_decodes = 0
+                self._owes_decode = plan.join_reason is not None
+                return plan
+        # The budget is for prompts: of those who decode, each gets its token.
+        plan = StepPlan(budget=max(self._config.max_step_tokens, len(self._running)))
+        self._extend_running(plan, unfinished or self._running)
+        if not unfinished:
+            self._num_decodes += 1
+            self._owes_decode = False
+        return plan
+
+    def _extend_running(self, plan: StepPlan, sequences: list[Sequence] | None = None) -> None:
         # A prompt must not take the budget of those who only want one token: decodes go first.
-        pending = deque(sorted(self._running, key=lambda seq: not seq.is_decoding))
+        pending = deque(sorted(sequences or self._running, key=lambda seq: not seq.is_decoding))
         while pending and plan.budget > 0:
             seq = pending.popleft()
             num_tokens = min(seq.num_uncomputed_tokens, plan.budget)
@@ -94,7 +144,8 @@ class Scheduler:
                 self._preempt(victim, plan)
                 if victim is seq:
                     break
-                pending.remove(victim)
+                if victim in pending:
+                    pending.remove(victim)
             else:
                 plan.add(seq, num_tokens, self._blocks.grow(seq, num_tokens))
 
@@ -107,38 +158,38 @@ class Scheduler:
         return None
 
     def _preempt(self, seq: Sequence, plan: StepPlan) -> None:
-        self._running.remove(seq)
-        self._release(seq)
-        seq.num_computed_tokens = 0
-        self._waiting.appendleft(seq)
+        self._take_off(seq)
+        self._blocks.free(seq)
+        self._queue.put_back(seq)
         plan.preempted.append(seq)
 
-    def _admit_waiting(self, plan: StepPlan) -> None:
-        while self._waiting and plan.budget > 0 and self._free_rows:
-            seq = self._waiting[0]
-            promise = seq.num_tokens + min(
-                seq.num_remaining_tokens, self._config.reserved_new_tokens
-            )
-            if not self._blocks.can_reserve(promise):
-                return  # first come, first served: a smaller one behind must not overtake
-            self._waiting.popleft()
-            self._blocks.reserve(seq, promise)
+    def _admit(self, plan: StepPlan, min_size: int, reason: JoinReason) -> None:
+        had_running = bool(self._running)
+        newcomers = self._queue.next_batch(
+            min_size=min_size, max_size=len(self._free_rows), prefill_budget=plan.budget
+        )
+        for seq, num_tokens in newcomers:
             seq.row = self._free_rows.pop()
             self._running.append(seq)
-            num_tokens = min(seq.num_uncomputed_tokens, plan.budget)
-            plan.add(seq, num_tokens, self._blocks.grow(seq, num_tokens))
-            plan.num_joined += 1
+            if not seq.started and self._blocks.looks_up(seq):
+                plan.num_prefix_query_tokens += seq.num_prompt_tokens
+                plan.num_prefix_hit_tokens += min(seq.num_computed_tokens, seq.num_prompt_tokens)
+            shared = list(seq.block_table)
+            plan.add(seq, num_tokens, shared + self._blocks.grow(seq, num_tokens))
+        plan.num_joined = len(newcomers)
+        plan.join_reason = reason if newcomers and had_running else None
 
-    def _release(self, seq: Sequence) -> None:
-        self._blocks.free(seq)
+    def _take_off(self, seq: Sequence) -> None:
+        self._running.remove(seq)
         self._free_rows.append(seq.row)
         seq.row = NO_ROW
 
     def check_integrity(self) -> None:
-        """Assert that queues, rows and blocks agree. For tests."""
+        """Assert that queue, rows and blocks agree. For tests."""
         self._blocks.check_integrity(self._by_id.values())
-        assert {seq.request_id for seq in (*self._waiting, *self._running)} == self._by_id.keys()
-        assert len(self._waiting) + len(self._running) == len(self._by_id)
+        waiting = list(self._queue)
+        assert {seq.request_id for seq in (*waiting, *self._running)} == self._by_id.keys()
+        assert len(waiting) + len(self._running) == len(self._by_id)
         rows = [seq.row for seq in self._running]
         assert sorted(rows + self._free_rows) == list(range(self._config.max_running))
-        assert all(seq.row == NO_ROW and not seq.block_table for seq in self._waiting)
+        assert all(seq.row == NO_ROW and not seq.block_table for seq in waiting)

@@ -18,12 +18,16 @@ class Sequence:
         "block_table",
         "ignore_eos",
         "max_new_tokens",
+        "namespace",
         "num_computed_tokens",
         "num_prompt_tokens",
         "num_reserved_blocks",
+        "num_shared_blocks",
+        "num_sound_tokens",
         "request_id",
         "row",
         "sampling",
+        "scores_prompt",
         "started",
         "takes_best",
         "token_ids",
@@ -42,8 +46,12 @@ class Sequence:
         self.max_new_tokens = request.max_new_tokens
         self.num_prompt_tokens = len(request.prompt_ids)
         self.token_ids = request.prompt_ids + request.output_ids
+        self.scores_prompt = request.scores_prompt
+        self.namespace = ""  # of its prefix: what keys and values depend on besides the ids
         self.num_computed_tokens = 0
+        self.num_sound_tokens = 0  # of those computed; the scores after them were numbers
         self.block_table: list[int] = []
+        self.num_shared_blocks = 0  # of the table, at its front: the prefix cache owns them
         self.num_reserved_blocks = 0  # promised by the block manager, held ones included
         self.row = NO_ROW  # its line in the batch's block tables while it runs
         self.started = False  # whether a step has worked on it

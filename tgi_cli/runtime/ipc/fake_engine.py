@@ -29,7 +29,7 @@ from tgi_cli.runtime.ipc.messages import (
     ToEngine,
     TokenScore,
 )
-from tgi_cli.runtime.types import FinishReason
+from tgi_cli.runtime.types import FinishReason, JoinReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,7 @@ class FakeEngine:
             forward_s=self._script.step_s,
             sample_s=0.0,
             step_s=(time.monotonic_ns() - start_ns) / 1e9,
+            join_reason=JoinReason.CHUNKING if 0 < len(started) < batch_size else None,
         )
         self._channel.send(StepOutput(outputs, failures, started, start_ns, stats))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tgi_cli.runtime.types import FinishReason, Grammar, SamplingParams
+from tgi_cli.runtime.types import FinishReason, Grammar, JoinReason, SamplingParams
 
 
 class StartEngine(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -122,6 +122,7 @@ class StepStats(msgspec.Struct, frozen=True, array_like=True):
     # Of the requests admitted in this step: prompt tokens found in, and looked up in, the cache.
     num_prefix_hit_tokens: int = 0
     num_prefix_query_tokens: int = 0
+    join_reason: JoinReason | None = None  # if `num_joined` joined sequences that ran already
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag=12):

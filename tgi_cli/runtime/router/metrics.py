@@ -112,8 +112,8 @@ class Metrics:
         self.observe("tgi_batch_filter_duration", rest_s, method=method)
         if stats.num_joined:
             self.observe("tgi_batch_next_size", stats.num_joined)
-            if stats.num_joined < stats.batch_size:
-                self.count("tgi_batch_concat", reason="chunking")
+            if stats.join_reason is not None:
+                self.count("tgi_batch_concat", reason=stats.join_reason)
                 self.observe("tgi_batch_concat_duration", rest_s, method="decode")
 
     def render(self) -> bytes:
