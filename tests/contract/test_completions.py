@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders.router import TOKENIZER, ids_of, script_for, serving
+from tests.builders.tokenizers import END
 
 URL = "/v1/completions"
 GREEDY = {"prompt": "x", "temperature": 0}
@@ -223,3 +224,91 @@ async def test_errors_of_a_stream_are_an_event_with_the_true_status():
         {"error": {"message": "Model is overloaded", "http_status_code": 429}},
         "[DONE]",
     ]
+
+
+async def test_logprobs_are_parallel_lists_over_the_choices_tokens():
+    async with serving(script_for("abc", end=True)) as client:
+        body = {**GREEDY, "logprobs": 2}
+        _, _, reply = await client.post(URL, body)
+        *chunks, _ = await client.stream(URL, {**body, "stream": True})
+
+    logprobs = reply["choices"][0]["logprobs"]
+    assert logprobs["tokens"] == ["a", "b", "c", END]
+    assert logprobs["token_logprobs"] == [-0.5] * 4
+    assert logprobs["text_offset"] == [0, 1, 2, 3]
+    # The fake's second best token is the one after it in the vocabulary.
+    assert logprobs["top_logprobs"][:2] == [{"a": -0.5, "b": -1.5}, {"b": -0.5, "c": -1.5}]
+    streamed = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+    for name, values in logprobs.items():
+        assert [value for each in streamed for value in each[name]] == values
+
+
+@pytest.mark.parametrize(("logprobs", "num_top"), [(0, 1), (True, 1), (1, 1), (2, 2)])
+async def test_each_token_is_among_its_best(logprobs, num_top):
+    async with serving(script_for("abc")) as client:
+        body = {**GREEDY, "logprobs": logprobs, "max_tokens": 3}
+        _, _, reply = await client.post(URL, body)
+
+    told = reply["choices"][0]["logprobs"]
+    for token, best in zip(told["tokens"], told["top_logprobs"], strict=True):
+        assert token in best
+        assert len(best) == num_top
+
+
+@pytest.mark.parametrize("max_tokens", [0, 2])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_echoed_logprobs_begin_with_the_prompts_tokens(max_tokens, stream):
+    ids = list(ids_of("日quick"))
+    num_prompt = len(ids)
+    body = {
+        "prompt": ids,
+        "temperature": 0,
+        "max_tokens": max_tokens,
+        "echo": True,
+        "logprobs": 1,
+        "stream": stream,
+    }
+    async with serving(script_for("abc", prompt="日quick")) as client:
+        if stream:
+            *chunks, _ = await client.stream(URL, body)
+            choices = [chunk["choices"][0] for chunk in chunks]
+        else:
+            choices = [(await client.post(URL, body))[2]["choices"][0]]
+
+    text = "".join(choice["text"] for choice in choices)
+    told = {
+        name: [value for choice in choices for value in choice["logprobs"][name]]
+        for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    }
+    assert text == "日quick" + "ab"[:max_tokens]
+    assert "".join(told["tokens"]) == text
+    assert told["token_logprobs"] == [None] + [-0.25] * (num_prompt - 1) + [-0.5] * max_tokens
+    assert told["top_logprobs"][0] is None
+    assert all(len(best) == 1 for best in told["top_logprobs"][1:])
+    assert told["text_offset"][num_prompt:] == [6, 7][:max_tokens]
+    assert told["text_offset"][num_prompt - 1] < 6
+
+
+async def test_without_echo_the_prompt_has_no_logprobs():
+    async with serving(script_for("abc", prompt="quick")) as client:
+        body = {**GREEDY, "prompt": "quick", "max_tokens": 1, "logprobs": 1}
+        _, _, reply = await client.post(URL, body)
+
+    assert reply["choices"][0]["logprobs"]["tokens"] == ["a"]
+
+
+async def test_more_logprobs_than_the_limit_are_refused():
+    async with serving() as client:
+        status, _, reply = await client.post(URL, {**GREEDY, "logprobs": 6})
+
+    error = "Input validation error: `logprobs` must be >= 0 and <= 5. Given: 6"
+    assert (status, reply["error"]) == (422, error)
+
+
+async def test_best_of_counts_all_of_its_runs_in_the_usage():
+    async with serving(script_for("abc"), limits={"max_best_of": 3}) as client:
+        body = {"prompt": ["x", "xy"], "max_tokens": 2, "seed": 5, "best_of": 3, "n": 2}
+        _, _, reply = await client.post(URL, body)
+
+    assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
+    assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}

@@ -141,7 +141,7 @@ async def send_stream(
         return await send_events(request, headers, produce, error_frames)
 
 
-async def send_in_turn(stream: EventStream, runs: list[tuple[Generation, Encoder]]) -> None:
+async def send_in_turn(stream: EventStream, runs: Sequence[tuple[Generation, Encoder]]) -> None:
     """Send the events of all runs, one of each in turn."""
     if len(runs) == 1:
         generation, encode = runs[0]

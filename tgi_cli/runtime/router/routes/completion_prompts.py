@@ -45,10 +45,14 @@ def check_vocabulary(prompts: Sequence[str | list[int]], vocab_size: int) -> Non
         )
 
 
-async def read_prompt(service: Service, prompt: str | list[int], *, is_stream: bool) -> Prompt:
+async def read_prompt(
+    service: Service, prompt: str | list[int], *, is_stream: bool, is_scored: bool, num_top: int
+) -> Prompt:
     """Return a prompt as the service takes it."""
     if isinstance(prompt, str):
-        return Prompt(prompt, is_stream=is_stream)
-    newest = prompt[-service.config.limits.max_total_tokens :]  # more are refused or cut off
-    decode = partial(service.tokenizer.decode, newest, skip_special_tokens=False)
-    return Prompt(await service.off_loop(decode), is_stream=is_stream, ids=tuple(prompt))
+        text, ids = prompt, None
+    else:
+        newest = prompt[-service.config.limits.max_total_tokens :]  # more are refused or cut off
+        decode = partial(service.tokenizer.decode, newest, skip_special_tokens=False)
+        text, ids = await service.off_loop(decode), tuple(prompt)
+    return Prompt(text, is_stream=is_stream, ids=ids, is_scored=is_scored, num_top=num_top)
