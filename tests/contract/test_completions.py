@@ -312,3 +312,18 @@ async def test_best_of_counts_all_of_its_runs_in_the_usage():
 
     assert [choice["index"] for choice in reply["choices"]] == [0, 1, 2, 3]
     assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_of_one_token_has_it_without_a_score(stream):
+    body = {**GREEDY, "max_tokens": 1, "echo": True, "logprobs": 1, "stream": stream}
+    async with serving(script_for("abc")) as client:
+        if stream:
+            reply, _ = await client.stream(URL, body)
+        else:
+            _, _, reply = await client.post(URL, body)
+
+    told = reply["choices"][0]["logprobs"]
+    assert told["tokens"] == ["x", "a"]
+    assert told["token_logprobs"] == [None, -0.5]
+    assert told["text_offset"] == [0, 1]
