@@ -111,3 +111,15 @@ async def test_an_overloaded_chat_stream_says_so_and_ends():
         {"error": {"message": "Model is overloaded", "http_status_code": 429}},
         "[DONE]",
     ]
+
+
+async def test_a_special_token_in_a_message_is_text():
+    content = f"a{END}b"
+    body = {**CHAT, "messages": [{"role": "user", "content": content}], "max_tokens": 1}
+    async with serving() as client:
+        _, headers, reply = await client.post("/v1/chat/completions", body)
+
+    template_tokens = len(ids_of(CHAT_PROMPT)) - len(ids_of("Hi"))
+    spelled = len(ids_of("a")) + len(ids_of(END[:-1])) + len(ids_of(">b"))
+    assert reply["usage"]["prompt_tokens"] == template_tokens + spelled
+    assert headers["x-compute-characters"] == str(len(CHAT_PROMPT) - len("Hi") + len(content))

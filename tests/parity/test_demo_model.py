@@ -50,7 +50,7 @@ def engine(located: LocatedModel) -> Engine:
 async def render_chats(located: LocatedModel) -> list[str]:
     template = ChatTemplate(located.text)
     try:
-        return [await template.render([{"role": "user", "content": text}]) for text in CHATS]
+        return [(await template.render([{"role": "user", "content": text}])).text for text in CHATS]
     finally:
         await template.close()
 

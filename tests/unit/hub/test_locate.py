@@ -66,6 +66,35 @@ def test_a_jinja_file_is_the_first_source_of_the_chat_template(copy):
     assert locate_model(str(copy)).text.chat_templates == {"default": "from the file"}
 
 
+def test_named_templates_come_from_their_own_folder(copy):
+    folder = copy / "additional_chat_templates"
+    folder.mkdir()
+    (folder / "tool_use.jinja").write_text("with tools")
+
+    templates = locate_model(str(copy)).text.chat_templates
+
+    assert templates["tool_use"] == "with tools"
+    assert "default" in templates  # still from tokenizer_config.json
+
+
+def test_the_processors_template_is_the_last_resort(copy):
+    (copy / "processor_config.json").write_text(json.dumps({"chat_template": "processor's"}))
+    with_both = locate_model(str(copy)).text.chat_templates["default"]
+    (copy / "tokenizer_config.json").write_text("{}")
+
+    assert with_both != "processor's"
+    assert locate_model(str(copy)).text.chat_templates == {"default": "processor's"}
+
+
+def test_chat_template_json_comes_before_the_tokenizers(copy):
+    named = [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}, {"x": 1}]
+    (copy / "chat_template.json").write_text(json.dumps({"chat_template": named}))
+
+    templates = locate_model(str(copy)).text.chat_templates
+
+    assert templates == {"default": "a", "tool_use": "b"}
+
+
 def test_another_tokenizer_config_can_be_given(copy, tmp_path_factory):
     path = tmp_path_factory.mktemp("other") / "t.json"
     path.write_text(json.dumps({"bos_token": {"content": "<b>"}, "chat_template": "other"}))

@@ -47,7 +47,7 @@ def make(template: str | None, **limits: float) -> ChatTemplate:
 async def render(template: str | None, *messages: dict, limits: dict | None = None, **options):
     chat = make(template, **(limits or {}))
     try:
-        return await chat.render(messages or (USER,), **options)
+        return (await chat.render(messages or (USER,), **options)).text
     finally:
         await chat.close()
 
@@ -112,7 +112,7 @@ async def test_a_hostile_template_is_stopped_and_the_next_render_works(template,
             await chat.render([USER])
         chat._templates = {"default": "{{ messages[0].content }}"}
 
-        assert await chat.render([USER]) == "Hi"
+        assert (await chat.render([USER])).text == "Hi"
     finally:
         await chat.close()
     if isinstance(caught.value, TemplateError):
@@ -127,7 +127,7 @@ async def test_a_cancelled_render_does_not_answer_the_next_one():
     cancelled.cancel()
 
     try:
-        assert await chat.render([{"role": "user", "content": "new"}]) == "new"
+        assert (await chat.render([{"role": "user", "content": "new"}])).text == "new"
     finally:
         await chat.close()
 
@@ -147,3 +147,41 @@ def test_json_is_plain():
     template = make_environment().from_string("{{ value | tojson }}")
 
     assert template.render(value={"a": "<é'&>"}) == '{"a": "<é\'&>"}'
+
+
+def test_generation_blocks_are_rendered_as_their_content():
+    template = make_environment().from_string(
+        "{% for m in messages %}{% generation %}{% set x = m %}{{ x }}"
+        "{% endgeneration %}{% endfor %}"
+    )
+
+    assert template.render(messages=["a", "b"]) == "ab"
+
+
+async def test_tools_choose_the_template_for_tools():
+    chat = make("plain")
+    chat._templates["tool_use"] = "{{ tools[0].name }}"
+    try:
+        without = await chat.render([USER])
+        empty = await chat.render([USER], tools=[])
+        with_tools = await chat.render([USER], tools=[{"name": "f"}])
+    finally:
+        await chat.close()
+
+    assert (without.text, empty.text, with_tools.text) == ("plain", "plain", "f")
+
+
+async def test_further_variables_reach_the_template_but_replace_none_of_ours():
+    variables = {"style": "brief", "messages": "theirs", "bos_token": "theirs"}
+
+    text = await render(
+        "{{ style }} {{ messages[0].content }} {{ bos_token }}", variables=variables
+    )
+
+    assert text == "brief Hi <s>"
+
+
+async def test_numbers_of_any_size_can_be_rendered():
+    text = await render("{{ tools[0].n }}", tools=[{"n": 10**40}])
+
+    assert text == str(10**40)

@@ -28,6 +28,8 @@ _SMALL_FILES = [
     "tokenizer_config.json",
     "chat_template.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "processor_config.json",
 ]
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")

@@ -66,8 +66,7 @@ def _tokenizer_config(folder: Path, override: str | None) -> dict[str, Any]:
         if not path.is_file():
             raise ModelNotFoundError(f"{override}: no such file (--tokenizer-config-path).")
         return read_json(path)
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.exists() else {}
+    return _read_if_there(folder / "tokenizer_config.json")
 
 
 def _token(value: object) -> str | None:
@@ -78,19 +77,36 @@ def _token(value: object) -> str | None:
 
 def _chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """Return templates by name, from the first place that has any (http-api.md section 10.3)."""
+    named = {
+        path.stem: read_text(path)
+        for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    }
     jinja = folder / "chat_template.jinja"
     if jinja.exists():
-        return {"default": read_text(jinja)}
-    legacy = folder / "chat_template.json"
-    for source in ([read_json(legacy)] if legacy.exists() else []) + [config]:
-        template = source.get("chat_template")
-        if isinstance(template, str):
-            return {"default": template}
-        if isinstance(template, list):
-            named = [entry for entry in template if isinstance(entry, dict)]
-            return {
-                entry["name"]: entry["template"]
-                for entry in named
-                if isinstance(entry.get("name"), str) and isinstance(entry.get("template"), str)
-            }
-    return {}
+        return {**named, "default": read_text(jinja)}
+    for source in (
+        _read_if_there(folder / "chat_template.json"),
+        config,
+        _read_if_there(folder / "processor_config.json"),
+    ):
+        if templates := _templates_in(source):
+            return {**templates, **named}
+    return named
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _templates_in(source: Mapping[str, Any]) -> dict[str, str]:
+    template = source.get("chat_template")
+    if isinstance(template, str):
+        return {"default": template}
+    entries = template if isinstance(template, list) else []
+    return {
+        entry["name"]: entry["template"]
+        for entry in entries
+        if isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("template"), str)
+    }

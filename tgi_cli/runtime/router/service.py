@@ -38,6 +38,8 @@ from tgi_cli.runtime.router.tokens import GeneratedToken, PromptToken, read_prom
 from tgi_cli.runtime.router.tracing import start_tracing
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
+from tgi_cli.runtime.text.marked_encoder import MarkedTextEncoder
+from tgi_cli.runtime.text.marked_text import MarkedText
 from tgi_cli.runtime.text.stop_strings import StopStringMatcher
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 from tgi_cli.runtime.types import FinishReason, SamplingParams
@@ -57,6 +59,7 @@ class Prompt:
     text: str
     add_special_tokens: bool = True  # a chat template writes its own
     is_stream: bool = False
+    marked: MarkedText | None = None  # `text` too, where special tokens in it are text
     ids: tuple[int, ...] | None = None  # instead of the text's, and within the vocabulary
     is_scored: bool = False  # whether the log-probabilities of its own tokens are wanted
     num_top: int = 0  # best tokens to report for each of its own
@@ -74,6 +77,7 @@ class Service:
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
+        self.marked_encoder = MarkedTextEncoder(tokenizer)
         self.chat_template = chat_template
         self.metrics = Metrics(config.limits)
         self.tracing = start_tracing(config)
@@ -147,6 +151,8 @@ class Service:
         encode = partial(
             self.tokenizer.encode, prompt.text, add_special_tokens=prompt.add_special_tokens
         )
+        if prompt.marked is not None:
+            encode = partial(self.marked_encoder.encode, prompt.marked)
         with self.trace("tokenize"):
             return await self.off_loop(encode)
 

@@ -2,6 +2,10 @@
 
 Rendering happens in `template_worker.py`, a process that is killed when a render passes its time
 limit; here is its client. One render at a time: a normal one takes well under a millisecond.
+
+Special tokens in what the client wrote are text (`marked_text.py`). Where there are any, the
+template runs on strings in which they are marked, and so can't see them: a template that takes
+such a token for a sign (say, cuts a reply at `</think>`) takes it for text too.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import msgspec
 
 from tgi_cli.errors import MissingTemplateVariable, TemplateError
 from tgi_cli.runtime.config.model_config import TextAssets
+from tgi_cli.runtime.text.marked_text import MarkedText, Marker, special_pattern
 from tgi_cli.runtime.text.template_worker import LENGTH, RenderReply, RenderRequest
 
 TIME_LIMIT_S = 2.0
@@ -24,11 +29,31 @@ _START_TIME_LIMIT_S = 30.0
 Message = Mapping[str, Any]
 
 
+class RenderedChat(msgspec.Struct, frozen=True):
+    """The prompt's text, and where some special tokens in it are text, how to tell."""
+
+    text: str
+    marked: MarkedText | None = None
+
+
+class _AddedToken(msgspec.Struct):
+    content: str
+    special: bool = False
+
+
+class _AddedTokens(msgspec.Struct):
+    """The part of a tokenizer.json that says which strings are tokens of their own."""
+
+    added_tokens: list[_AddedToken] = []
+
+
 class ChatTemplate:
     def __init__(self, assets: TextAssets, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         self._templates = assets.chat_templates
         self._bos_token = assets.bos_token or ""
         self._eos_token = assets.eos_token or ""
+        added = msgspec.json.decode(assets.tokenizer_json, type=_AddedTokens).added_tokens
+        self._special = special_pattern(token.content for token in added if token.special)
         self._time_limit_s = time_limit_s
         self._worker: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
@@ -43,6 +68,11 @@ class ChatTemplate:
         worker, self._worker = self._worker, None
         await _end(worker)
 
+    def source(self, *, has_tools: bool = False) -> str:
+        """Return the template that `render` would use, or "" if there is none."""
+        default = self._templates.get("default", "")
+        return self._templates.get("tool_use", default) if has_tools else default
+
     async def render(
         self,
         messages: Sequence[Message],
@@ -50,8 +80,9 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool | None = None,
-    ) -> str:
-        """Return the prompt for `messages`.
+        variables: Mapping[str, Any] | None = None,
+    ) -> RenderedChat:
+        """Return the prompt for `messages`; `variables` are more of what the template may read.
 
         A last message of the assistant is continued, unless `continue_final_message` is false.
 
@@ -59,25 +90,28 @@ class ChatTemplate:
             TemplateError: there is no template, it refused, or it passed a limit.
             MissingTemplateVariable: it needs a variable that isn't given.
         """
-        template = self._templates.get("default")
-        if tools:
-            template = self._templates.get("tool_use", template)
-        if template is None:
+        template = self.source(has_tools=bool(tools))
+        if not template:
             raise TemplateError("template not found")
-        variables = {
-            "messages": messages,
-            "tools": tools,
+        ours = {
             "bos_token": self._bos_token,
             "eos_token": self._eos_token,
             "add_generation_prompt": add_generation_prompt,
         }
-        text = await self._render(RenderRequest(template, variables))
+        theirs = {**(variables or {}), "messages": messages, "tools": tools}
+        marker = Marker(self._special, theirs)
+        if marker.has_work:
+            theirs = marker.mark(theirs)
+        text = await self._render(RenderRequest(template, {**theirs, **ours}))
         if continue_final_message is not False:
-            text = _cut_after_final_message(text, messages)
-        return text
+            text = _cut_after_final_message(text, theirs["messages"])
+        if not marker.has_work:
+            return RenderedChat(text)
+        marked = marker.read(text)
+        return RenderedChat(marked.plain, marked)
 
     async def _render(self, request: RenderRequest) -> str:
-        payload = msgspec.msgpack.encode(request)
+        payload = msgspec.json.encode(request)  # numbers have no bound there
         async with self._lock:
             worker = await self._ensure_worker()
             try:
@@ -116,7 +150,7 @@ class ChatTemplate:
             )
             # A first render proves that it is up, so that starting doesn't count as rendering.
             async with asyncio.timeout(_START_TIME_LIMIT_S):
-                await _exchange(worker, msgspec.msgpack.encode(RenderRequest("", {})))
+                await _exchange(worker, msgspec.json.encode(RenderRequest("", {})))
             self._worker = worker
         return self._worker
 
@@ -127,7 +161,7 @@ async def _exchange(worker: asyncio.subprocess.Process, payload: bytes) -> Rende
     worker.stdin.write(LENGTH.pack(len(payload)) + payload)
     await worker.stdin.drain()
     (length,) = LENGTH.unpack(await worker.stdout.readexactly(LENGTH.size))
-    return msgspec.msgpack.decode(await worker.stdout.readexactly(length), type=RenderReply)
+    return msgspec.json.decode(await worker.stdout.readexactly(length), type=RenderReply)
 
 
 async def _end(worker: asyncio.subprocess.Process | None) -> None:

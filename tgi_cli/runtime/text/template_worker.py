@@ -2,11 +2,11 @@
 
 A template comes from a model repository and may loop for ever or build a huge string, and an
 interpreter can't stop a thread. So rendering has a process of its own, with a memory limit, that
-its parent kills when it takes too long. It reads framed msgpack on stdin, answers on stdout, and
+its parent kills when it takes too long. It reads framed JSON on stdin, answers on stdout, and
 ends when stdin does.
 
 The environment is the reference renderer's (transformers): both trims on, `break` and `continue`,
-plain `tojson`, and nothing mutable can be reached from a template.
+plain `tojson`, `{% generation %}`, and nothing mutable can be reached from a template.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -41,13 +43,26 @@ class RenderReply(msgspec.Struct, array_like=True):
     missing_variable: str | None = None
 
 
+class _GenerationBlock(jinja2.ext.Extension):
+    """`{% generation %}`: marks what the assistant said, for training. Here only a scope."""
+
+    tags = {"generation"}  # noqa: RUF012  the base class declares it as a plain set
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
+
+
 class _Refused(Exception):
     """What a template raises by `raise_exception`."""
 
 
 def make_environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[jinja2.ext.loopcontrols, _GenerationBlock],
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
@@ -98,7 +113,7 @@ def _line(exc: BaseException) -> int:
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     environment = make_environment()
     compiled: dict[str, jinja2.Template] = {}
-    decode: Callable[[bytes], RenderRequest] = msgspec.msgpack.Decoder(RenderRequest).decode
+    decode: Callable[[bytes], RenderRequest] = msgspec.json.Decoder(RenderRequest).decode
     while header := source.read(LENGTH.size):
         request = decode(source.read(LENGTH.unpack(header)[0]))
         try:
@@ -110,7 +125,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             reply = RenderReply(None, f"syntax error: {exc.message} (in <string>:{exc.lineno})")
         except (RecursionError, MemoryError) as exc:
             reply = RenderReply(None, f"the template can't be compiled ({type(exc).__name__})")
-        payload = msgspec.msgpack.encode(reply)
+        payload = msgspec.json.encode(reply)
         sink.write(LENGTH.pack(len(payload)) + payload)
         sink.flush()
 

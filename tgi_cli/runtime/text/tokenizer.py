@@ -7,10 +7,12 @@ its own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import accumulate
 
 import msgspec
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as _Tokenizer
 
 from tgi_cli.errors import CorruptModelError, ValidationError
@@ -75,6 +77,19 @@ class Tokenizer:
         """Return what `token_id` would add to a text, its leading space included."""
         text = self.decode([*self._letter_ids, token_id], skip_special_tokens=False)
         return text.removeprefix(self._letter)
+
+    @property
+    def special_tokens(self) -> list[AddedToken]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return [token for index, token in added.items() if index in self._special_ids]
+
+    def literal_twin(self, guard: str) -> Tokenizer:
+        """Return a copy to which special tokens are text, and `guard` a token of its own."""
+        twin = copy.copy(self)
+        twin._tokenizer = _Tokenizer.from_str(self._tokenizer.to_str())
+        twin._tokenizer.encode_special_tokens = True
+        twin._tokenizer.add_tokens([AddedToken(guard, normalized=False)])
+        return twin
 
     def _encode(  # type: ignore[no-untyped-def]
         self, text: str, add_special_tokens: bool, *, with_offsets: bool

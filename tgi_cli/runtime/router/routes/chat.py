@@ -32,6 +32,7 @@ from tgi_cli.runtime.router.service import Generation, Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event
 from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.router.validation import unsupported
+from tgi_cli.runtime.text.chat_template import RenderedChat
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -44,13 +45,14 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     messages = [_message(message, index) for index, message in enumerate(body.messages)]
     service.metrics.count("tgi_request_count")
     parameters = _parameters(body)
-    text = await _render(service, body, messages)
+    rendered = await _render(service, body, messages)
+    num_characters = len(rendered.text)
+    prompt = _prompt(rendered, is_stream=bool(body.stream))
     if body.stream:
-        headers = stream_headers(service.config.compute_type, len(text))
-        open_runs = partial(_open, service, text, parameters)
+        headers = stream_headers(service.config.compute_type, num_characters)
+        open_runs = partial(_open, service, prompt, parameters)
         send = partial(_send, service, body)
         return await openai.send_stream(request, headers, open_runs, send)
-    prompt = Prompt(text, add_special_tokens=False)
     async with await service.start(prompt, parameters) as generation:
         tokens = await generation.run()
     assert generation.finish_reason is not None
@@ -71,7 +73,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         choices=[choice],
         usage=openai.usage_of([generation]),
     )
-    headers = reply_headers(service.config.compute_type, len(text), [generation])
+    headers = reply_headers(service.config.compute_type, num_characters, [generation])
     return json_reply(reply, headers=headers)
 
 
@@ -80,7 +82,7 @@ async def plain_chat(service: Service, body: ChatRequest) -> str:
     body = msgspec.structs.replace(body, tools=None, tool_choice=None)
     messages = [_message(message, index) for index, message in enumerate(body.messages)]
     parameters = _parameters(body)
-    prompt = Prompt(await _render(service, body, messages), add_special_tokens=False)
+    prompt = _prompt(await _render(service, body, messages))
     async with await service.start(prompt, parameters) as generation:
         await generation.run()
     return generation.text
@@ -127,7 +129,9 @@ def _parameters(body: ChatRequest) -> GenerateParameters:
     return parameters
 
 
-async def _render(service: Service, body: ChatRequest, messages: list[dict[str, Any]]) -> str:
+async def _render(
+    service: Service, body: ChatRequest, messages: list[dict[str, Any]]
+) -> RenderedChat:
     try:
         return await service.chat_template.render(
             messages,
@@ -140,15 +144,20 @@ async def _render(service: Service, body: ChatRequest, messages: list[dict[str, 
         raise
 
 
+def _prompt(rendered: RenderedChat, *, is_stream: bool = False) -> Prompt:
+    return Prompt(
+        rendered.text, add_special_tokens=False, is_stream=is_stream, marked=rendered.marked
+    )
+
+
 def _logprobs(tokens: list[GeneratedToken]) -> Logprobs:
     return Logprobs([TokenLogprob(token.text, finite(token.logprob)) for token in tokens])
 
 
 @asynccontextmanager
 async def _open(
-    service: Service, text: str, parameters: GenerateParameters
+    service: Service, prompt: Prompt, parameters: GenerateParameters
 ) -> AsyncIterator[Generation]:
-    prompt = Prompt(text, add_special_tokens=False, is_stream=True)
     async with await service.start(prompt, parameters) as generation:
         yield generation
 
