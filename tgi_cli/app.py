@@ -10,6 +10,7 @@ import typer
 from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
+from tgi_cli.commands.health import health
 from tgi_cli.commands.serve import serve
 from tgi_cli.errors import ArgumentError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich would take more time than everything else together
 )
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
+app.command(context_settings=_HELP_NAMES)(health)
 
 
 @app.callback()

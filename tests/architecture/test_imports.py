@@ -33,17 +33,18 @@ COMPUTE = f"{BASE} kernels runtime.platforms runtime.distributed runtime.layers 
 
 TABLE: dict[str, Row] = {
     "": row(),
-    "__main__": row("app"),
+    "__main__": row("app runtime"),
     "app": row("commands errors", "typer"),
     "errors": row(),
     "commands": row("runtime errors runtime.config", "typer rich"),
-    "runtime": row("runtime.serving runtime.config"),  # the facade
+    "runtime": row("runtime.serving runtime.config runtime.health"),  # the facade
     "runtime.types": row("errors"),
     "runtime.config": row("errors runtime.types"),
     "runtime.logs": row("errors runtime.types runtime.config"),
     "runtime.text": row(BASE),
     "runtime.ipc": row("errors runtime.types"),
     "runtime.hub": row(BASE),
+    "runtime.health": row("runtime.config"),
     "runtime.router": row(f"{BASE} runtime.text runtime.ipc", "aiohttp"),
     "runtime.serving": row(
         f"{BASE} runtime.hub runtime.text runtime.ipc runtime.router", "aiohttp"

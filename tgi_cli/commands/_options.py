@@ -63,7 +63,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
             metavar=setting.metavar,
             help=help,
             rich_help_panel=setting.group,
-            autocompletion=_completer(setting.choices) if setting.choices else None,
+            autocompletion=completer(setting.choices) if setting.choices else None,
         )
         kind = Any | None
     return inspect.Parameter(
@@ -83,7 +83,7 @@ def _notes(setting: Setting) -> str:
     return f"({'; '.join(notes)})" if notes else ""
 
 
-def _completer(values: Sequence[str]) -> Callable[[str], list[str]]:
+def completer(values: Sequence[str]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [value for value in values if value.startswith(incomplete)]
 

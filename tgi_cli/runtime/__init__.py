@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from tgi_cli.runtime.config.options import ServeOptions
@@ -22,6 +23,13 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
     from tgi_cli.runtime.serving.launch import serve as launch
 
     return launch(options, screen, warnings)
+
+
+def health(argv: Sequence[str]) -> int:
+    """Run `tgi health` with these arguments; return the exit code."""
+    from tgi_cli.runtime.health import main
+
+    return main(argv)
 
 
 def _exit_now(_number: int, _frame: FrameType | None) -> None:
