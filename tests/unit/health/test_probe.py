@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -190,8 +189,8 @@ async def test_waiting_ends_when_the_server_is_well() -> None:
 
 
 async def test_waiting_ends_at_once_for_the_dead_and_for_a_process_that_is_gone() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await gone.wait()
     async with answering(web.get("/health/ready", state(503, "dead"))) as url:
         dead, _ = await ask(url, "--wait", "60s")
     async with answering(web.get("/health/ready", state(503, "loading"))) as url:
