@@ -90,7 +90,13 @@ def completer(values: Sequence[str]) -> Callable[[str], list[str]]:
     return complete
 
 
-_SWITCHES = frozenset(setting.flag for setting in SETTINGS if setting.is_switch)
+_SWITCHES = {
+    name: setting.flag
+    for setting in SETTINGS
+    if setting.is_switch
+    for name in (setting.flag, setting.short_flag)
+    if name is not None
+}
 
 
 class ServeCommand(TyperCommand):
@@ -128,6 +134,6 @@ def join_switches(args: Iterable[str]) -> Iterable[str]:
         if word not in _SWITCHES:
             yield word
         elif words and words[0].lower() in ("true", "false"):
-            yield f"{word}={words.pop(0)}"
+            yield f"{_SWITCHES[word]}={words.pop(0)}"
         else:
-            yield f"{word}=true"
+            yield f"{_SWITCHES[word]}=true"

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tgi_cli import runtime
-from tgi_cli.app import app, launcher
+from tgi_cli.app import app
 from tgi_cli.commands._options import join_switches
 from tgi_cli.errors import ArgumentError, CapacityError
 from tgi_cli.runtime.config.options import ServeOptions
@@ -102,18 +102,6 @@ def test_flags_win_over_variables(asked: list[ServeOptions]) -> None:
     run("--port", "1", TGI_PORT="2", PORT="3")
 
     assert asked[0].port == 1
-
-
-def test_the_old_launchers_name_serves_with_its_arguments(
-    asked: list[ServeOptions], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["text-generation-launcher", "--model-id", "x", "-p", "80"])
-
-    with pytest.raises(SystemExit) as ended:
-        launcher()
-
-    assert ended.value.code == 0
-    assert asked == [ServeOptions(model_id="x", port=80)]
 
 
 @pytest.mark.parametrize(

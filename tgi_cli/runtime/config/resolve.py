@@ -91,6 +91,8 @@ class _Resolver:
             "asked for" if options.kv_cache_dtype else "as the weights",
         )
         decide("device", "cpu", "this version computes on the CPU only")
+        if options.disable_custom_kernels:
+            decide("custom_kernels", False, "asked for; torch computes, slower")
         decide(
             "weights",
             show_bytes(model.weights.num_bytes),
