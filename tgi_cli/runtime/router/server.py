@@ -16,6 +16,7 @@ from tgi_cli.errors import ListenError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.router.app import make_app
+from tgi_cli.runtime.router.metrics import Metrics
 from tgi_cli.runtime.router.metrics_site import serve_metrics
 from tgi_cli.runtime.router.service import Service
 from tgi_cli.runtime.text.chat_template import ChatTemplate
@@ -49,6 +50,10 @@ class RouterServer:
         self._site: web.TCPSite | None = None
         self._metrics_runner: web.AppRunner | None = None
         self._port = config.port
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._service.metrics
 
     @property
     def url(self) -> str:

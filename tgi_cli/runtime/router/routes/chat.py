@@ -133,11 +133,12 @@ async def _render(
     service: Service, body: ChatRequest, messages: list[dict[str, Any]]
 ) -> RenderedChat:
     try:
-        return await service.chat_template.render(
-            messages,
-            add_generation_prompt=body.add_generation_prompt is not False,
-            continue_final_message=body.continue_final_message,
-        )
+        with service.trace("apply_chat_template"):
+            return await service.chat_template.render(
+                messages,
+                add_generation_prompt=body.add_generation_prompt is not False,
+                continue_final_message=body.continue_final_message,
+            )
     except (TemplateError, MissingTemplateVariable) as exc:
         if exc.message != "template not found":
             service.metrics.fail("template")

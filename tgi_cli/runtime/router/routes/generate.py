@@ -110,7 +110,7 @@ async def _run_several(service: Service, body: GenerateRequest, count: int) -> l
         prompt = Prompt(body.inputs)
         return await _run(await service.start_part(prompt, body.effective_parameters()))
 
-    with service.counted():
+    with service.counted(), service.trace("generate_best_of"):
         finished = await run_together([run_part() for _ in range(count)])
     finished.sort(key=_mean_logprob, reverse=True)  # stable: ties keep the earlier one
     finished[0][0].record_success()
