@@ -50,10 +50,18 @@ class TgiError(Exception):
 
 
 class RequestError(TgiError):
-    """A request that can't be answered as asked; `wire_text` is what the client reads."""
+    """A request that can't be answered as asked; `wire_text` is what the client reads.
+
+    A message that quotes the client gives the log another one, `log_message`, that doesn't.
+    """
 
     prefix = ""
-    quotes_user = False  # whether the message may hold a piece of a prompt or an output
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, log_message: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self._log_message = message if log_message is None else log_message
 
     @property
     def wire_text(self) -> str:
@@ -62,7 +70,7 @@ class RequestError(TgiError):
     @property
     def log_text(self) -> str:
         """What the server's log may say of it."""
-        return f"{self.prefix}(text withheld)" if self.quotes_user else self.wire_text
+        return self.prefix + self._log_message
 
 
 class ValidationError(RequestError):
@@ -75,7 +83,10 @@ class TemplateError(RequestError):
     """The chat template is missing or refused these messages."""
 
     kind, status, prefix = "template_error", 422, "Template error: "
-    quotes_user = True  # a template may put a message into the error that it raises
+
+    def __init__(self, message: str) -> None:
+        # A template may put what a user wrote into the error that it raises.
+        super().__init__(message, log_message="the chat template failed")
 
 
 class MissingTemplateVariable(RequestError):

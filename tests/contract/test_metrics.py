@@ -197,6 +197,10 @@ async def test_each_route_counts_as_it_did_in_the_old_server():
         ("/v1/chat/completions", {"messages": messages, "max_tokens": 2, "stream": True}, 2),
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}, 2),
         ("/v1/completions", {"prompt": ["x", "y", "z"], "max_tokens": 2}, 4),
+        ("/v1/completions", {"prompt": ["x"] * 9}, 1),
+        ("/vertex", {"instances": [{"inputs": "x", "parameters": short}] * 3}, 4),
+        ("/invocations", {"inputs": "x", "parameters": short}, 1),
+        ("/invocations", {"prompt": "x", "max_tokens": 2}, 2),
         ("/tokenize", {"inputs": "x"}, 0),
     ]
     counted = []
@@ -207,6 +211,15 @@ async def test_each_route_counts_as_it_did_in_the_old_server():
             counted.append(int(await client.metric("tgi_request_count") - before))
 
     assert counted == [count for _, _, count in calls]
+
+
+async def test_a_call_refused_as_a_whole_is_a_failure_of_validation():
+    async with serving(script_for("abc")) as client:
+        await client.post("/v1/completions", {"prompt": "x", "suffix": "y"})
+        await client.post("/v1/completions", {"prompt": ["x"] * 9})
+        failed = await client.metric('tgi_request_failure{err="validation"}')
+
+    assert failed == 2
 
 
 async def test_a_refused_request_counts_by_the_layer_that_refused_it():

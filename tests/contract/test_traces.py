@@ -92,6 +92,8 @@ async def test_streams_and_chats_have_spans_of_their_own():
             await client.post("/v1/completions", {"prompt": ["x", "y"], "max_tokens": 2})
             best_of = {"best_of": 2, "do_sample": True, "max_new_tokens": 2}
             await client.post("/", {"inputs": "x", "parameters": best_of})
+            await client.post("/vertex", {"instances": [{"inputs": "x"}]})
+            await client.post("/invocations", {"inputs": "x"})
             await client.post("/tokenize", {"inputs": "x"})
             await client.get("/health")
 
@@ -102,6 +104,8 @@ async def test_streams_and_chats_have_spans_of_their_own():
         inner = [span for span in collector.named("infer") if span.parent_id == group.span_id]
         assert len(inner) == 2
     assert best.parent_id == collector.only("compat_generate").span_id
+    for name in ("vertex_compatibility", "sagemaker_compatibility"):
+        assert "infer" in collector.children(collector.only(name))
     for name in ("tokenize", "health"):
         assert any(span.attributes == {} for span in collector.named(name))
     assert collector.only("GET /health").kind == 2

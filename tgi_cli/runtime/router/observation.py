@@ -115,7 +115,7 @@ class Observation:
 
 
 def log_error(error: RequestError) -> None:
-    """Log what the client is told, but for what may quote the client."""
+    """Log what the client is told, without what that quotes of its request."""
     _log.error(error.log_text, extra={"error_type": error.kind})
 
 

@@ -17,6 +17,8 @@ from tgi_cli.runtime.router.tracing import Tracing, parse_traceparent
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
+_TGI_NAMES = {"predict": "vertex_compatibility", "invocations": "sagemaker_compatibility"}
+
 
 @web.middleware
 async def observe_request(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -28,7 +30,8 @@ async def observe_request(request: web.Request, handler: Handler) -> web.StreamR
         "http.route": "unknown" if resource is None else resource.canonical,
     }
     caller = parse_traceparent(request.headers.get("traceparent"))
-    name = getattr(match.handler, "__name__", "handler")
+    handler_name = getattr(match.handler, "__name__", "handler")
+    name = _TGI_NAMES.get(handler_name, handler_name)
     log_attributes = attributes if caller is None else {**attributes, "trace_id": caller[0]}
     with log_span(Span("HTTP request", dict(log_attributes)), Span(name)):
         tracing = request.app[SERVICE].tracing

@@ -170,9 +170,7 @@ def _check_logit_bias(biases: dict[str, float], vocab_size: int) -> dict[int, fl
     for key, bias in biases.items():
         token_id = int(key) if len(key) < 20 and key.isascii() and key.isdecimal() else -1
         if not 0 <= token_id < vocab_size or str(token_id) != key:
-            raise ValidationError(
-                f"`logit_bias` holds a token id that is not in the vocabulary: {_shown(key)}"
-            )
+            raise _quoting("`logit_bias` holds a token id that is not in the vocabulary", key)
         if not -100.0 <= bias <= 100.0:
             raise ValidationError(
                 f"`logit_bias` must be >= -100.0 and <= 100.0. Given: {bias} for token id {key}"
@@ -183,15 +181,17 @@ def _check_logit_bias(biases: dict[str, float], vocab_size: int) -> dict[int, fl
 
 def _check_adapter(adapter_id: str | None, config: RouterConfig) -> None:
     if adapter_id and adapter_id != config.model_id:
-        raise ValidationError(f"`adapter_id` is not served here: {_shown(adapter_id)}")
+        raise _quoting("`adapter_id` is not served here", adapter_id)
 
 
 def _number(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+def _quoting(message: str, text: str) -> ValidationError:
+    """Return an error that shows the client its `text`, but not the log."""
+    shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+    return ValidationError(f"{message}: {shown}", log_message=message)
 
 
 def _asks_to_sample(p: GenerateParameters) -> bool:

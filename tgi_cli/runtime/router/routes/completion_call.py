@@ -73,11 +73,11 @@ async def read_call(service: Service, body: CompletionRequest) -> CompletionCall
     """
     limits = service.config.limits
     prompts = completion_prompts.split_prompts(body.prompt)
-    service.metrics.count("tgi_request_count")
-    if body.suffix is not None:
-        raise SuffixNotSupported
-    if len(prompts) > limits.max_client_batch_size:
-        raise TooManyPrompts(limits.max_client_batch_size)
+    with service.counted():
+        if body.suffix is not None:
+            raise SuffixNotSupported
+        if len(prompts) > limits.max_client_batch_size:
+            raise TooManyPrompts(limits.max_client_batch_size)
     if body.response_format is not None and body.response_format.get("type") != "text":
         raise unsupported("response_format")
     n = openai.check_n(body.n, limits)
