@@ -45,6 +45,7 @@ TABLE: dict[str, Row] = {
     "runtime.ipc": row("errors runtime.types"),
     "runtime.hub": row(BASE),
     "runtime.health": row("runtime.config"),
+    "runtime.bench": row(f"{BASE} runtime.text", "aiohttp rich"),
     "runtime.router": row(f"{BASE} runtime.text runtime.ipc", "aiohttp"),
     "runtime.serving": row(
         f"{BASE} runtime.hub runtime.text runtime.ipc runtime.router", "aiohttp"
