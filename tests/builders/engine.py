@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.plan import Chunk, StepPlan
+from tgi_cli.runtime.engine.runner import ScorePrompt
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.ipc.messages import NewRequest
@@ -97,6 +99,13 @@ class SteppedScheduler:
         return plan
 
 
+def scores_after(total: int) -> Tensor:
+    """Return `CountingRunner`'s logits after ids of the sum `total`."""
+    row = torch.zeros(VOCAB_SIZE)
+    row[total % VOCAB_SIZE] = 5.0
+    return row
+
+
 class CountingRunner:
     """Stands in for the model: the next token is the sum of all ids so far, modulo the vocabulary.
 
@@ -118,9 +127,11 @@ class CountingRunner:
         self.slots: dict[int, int] = {}
         self._rows: dict[int, list[int]] = {}
 
-    def run(self, plan: StepPlan) -> Tensor:
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Tensor:
         self.plans.append([(c.seq.request_id, c.start, c.num_tokens) for c in plan.chunks])
-        rows = [row for chunk in plan.chunks if (row := self._attend(chunk)) is not None]
+        rows = [
+            row for chunk in plan.chunks if (row := self._attend(chunk, score_prompt)) is not None
+        ]
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("made to fail by a test")
@@ -130,7 +141,7 @@ class CountingRunner:
             raise RuntimeError("made to fail by a test")
         return torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE)
 
-    def _attend(self, chunk: Chunk) -> Tensor | None:
+    def _attend(self, chunk: Chunk, score_prompt: ScorePrompt | None) -> Tensor | None:
         """Write the chunk's slots and read all; return logits if it is the sequence's last."""
         seq, size = chunk.seq, self._block_size
         table = self._rows.setdefault(seq.row, [])
@@ -150,11 +161,13 @@ class CountingRunner:
             last = table[chunk.end // size] * size
             masked = range(last + past_end, last + size)
             is_nan = is_nan or any(self.slots.get(slot) == self.NOT_A_NUMBER for slot in masked)
+        if to_score := chunk.scoring_positions:
+            assert score_prompt is not None
+            rows = [scores_after(sum(seq.token_ids[: position + 1])) for position in to_score]
+            score_prompt(seq, torch.stack(rows))
         if not chunk.is_last:
             return None
-        row = torch.full((VOCAB_SIZE,), float("nan")) if is_nan else torch.zeros(VOCAB_SIZE)
-        row[sum(seq.token_ids[: chunk.end]) % VOCAB_SIZE] += 5.0
-        return row
+        return scores_after(sum(seq.token_ids[: chunk.end])) + (float("nan") if is_nan else 0.0)
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cleared += block_ids
@@ -223,3 +236,9 @@ def run_to_end(engine: Engine, max_steps: int = 10_000) -> dict[int, list[int]]:
         for seq in output.outputs:
             tokens.setdefault(seq.request_id, []).extend(seq.token_ids)
     raise AssertionError("the engine makes no progress")
+
+
+def promise_no_output(engine: Engine) -> None:
+    """Have sequences admitted without blocks for what they will generate, so that some must go."""
+    scheduler = engine._scheduler
+    scheduler._config = replace(scheduler._config, reserved_new_tokens=0)

@@ -13,9 +13,11 @@ from tgi_cli.runtime.config.tensor_names import expected_tensors
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
+from tgi_cli.runtime.ipc.messages import NewRequest
 from tgi_cli.runtime.models.weights import Weights
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.tokenizer import Tokenizer
+from tgi_cli.runtime.types import SamplingParams
 
 NUM_NEW_TOKENS = 64
 TEXTS = [
@@ -103,6 +105,34 @@ def test_greedy_tokens_equal_transformers_alone_and_together(located, engine, pr
         assert output == logits.argmax(dim=-1).tolist()
         assert len(output) == NUM_NEW_TOKENS or output[-1] in located.eos_token_ids
     assert alone == together
+
+
+@pytest.mark.timeout(600)
+def test_prompt_scores_equal_transformers_log_softmax(located, prompts):
+    config = engine_config(located, kv_cache_dtype="float32")  # as transformers': not rounded
+    engine = Engine(config, make_runner(config))
+    requests = [
+        NewRequest(i, ids, 1, SamplingParams(), scores_prompt=True, prompt_top_n=2)
+        for i, ids in enumerate(prompts)
+    ]
+    for request in requests:
+        engine.add(request)
+    scores = {}
+    while engine.has_work:
+        scores |= {output.request_id: output.prompt_scores for output in engine.step().outputs}
+
+    reference = reference_model(located)
+    for request in requests:
+        with torch.no_grad():
+            logits = reference(torch.tensor([request.prompt_ids])).logits[0, :-1]
+        expected = torch.log_softmax(logits.double(), dim=-1)
+        chosen = expected.gather(-1, torch.tensor(request.prompt_ids[1:])[:, None])[:, 0]
+        mine = scores[request.request_id]
+        assert [score.logprob for score in mine] == pytest.approx(chosen.tolist(), 1e-3, 1e-3)
+        best = [[entry.logprob for entry in score.top[:2]] for score in mine]
+        assert best == [
+            pytest.approx(values, 1e-3, 1e-3) for values in expected.topk(2).values.tolist()
+        ]
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(engine, prompts):

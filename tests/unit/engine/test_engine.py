@@ -41,6 +41,32 @@ def test_a_resumed_request_goes_on_where_it_was():
     assert rest == tokens[4:]
 
 
+@pytest.mark.parametrize("num_had", [1, 4, 7])
+def test_a_resumed_request_goes_on_with_every_step_that_looks_back(num_had):
+    engine, _ = make_engine(eos_token_ids=(2, 3))
+    params = {
+        "do_sample": True,
+        "temperature": 4.0,
+        "repetition_penalty": 1.3,
+        "frequency_penalty": 0.7,
+        "presence_penalty": 1.1,
+        "logit_bias": {4: 3.0},
+        "min_tokens": 6,
+        "watermark": True,
+        "seed": 5,
+    }
+    engine.add(request(0, num_tokens=6, max_new_tokens=9, **params))
+    tokens = run_to_end(engine)[0]
+
+    prompt_ids = request(0, num_tokens=6).prompt_ids
+    engine.add(
+        request(1, prompt_ids=prompt_ids, output_ids=tokens[:num_had], max_new_tokens=9, **params)
+    )
+    rest = run_to_end(engine)[1]
+
+    assert rest == tokens[num_had:]
+
+
 def test_end_of_sequence_ends_and_is_the_last_token():
     prompt = [3, 4, 5]
     first, second = expected_tokens(prompt, 2)
@@ -85,8 +111,9 @@ def test_an_aborted_request_frees_its_blocks_at_once_and_says_no_more():
         request(0, prompt_ids=[1, 97], max_new_tokens=2),
         request(0, prompt_ids=[-1], max_new_tokens=2),
         request(0, prompt_ids=[1], output_ids=[1, 2], max_new_tokens=2),
+        request(0, logit_bias={97: 1.0}),
     ],
-    ids=["too_long", "id_too_large", "id_negative", "nothing_to_generate"],
+    ids=["too_long", "id_too_large", "id_negative", "nothing_to_generate", "bias_id_too_large"],
 )
 def test_a_request_that_cannot_run_fails_alone(bad):
     engine, _ = make_engine()

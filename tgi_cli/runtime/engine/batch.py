@@ -14,16 +14,22 @@ from torch import Tensor
 
 from tgi_cli.kernels.paged_attention import Span
 from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """One step. T tokens, sequence after sequence in the order of the plan; N rows want logits."""
+    """One step. T tokens, sequence after sequence in the order of the plan.
+
+    N rows are the last of their sequences; S rows score prompts, as many of each as `scored` says.
+    """
 
     token_ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64
     slot_mapping: Tensor  # [T] int64
-    logits_indices: Tensor  # [N] int64, of T
+    wanted: Tensor  # [N + S] int64, of T: the rows whose logits are wanted
+    num_last: int  # N
+    scored: list[tuple[Sequence, int]]
     spans: list[Span]
 
 
@@ -38,7 +44,9 @@ class BatchBuilder:
         positions: list[np.ndarray] = []
         slots: list[np.ndarray] = []
         spans: list[Span] = []
-        logits_indices: list[int] = []
+        last: list[int] = []
+        scoring: list[int] = []
+        scored: list[tuple[Sequence, int]] = []
         for chunk in plan.chunks:
             seq, num_blocks = chunk.seq, len(chunk.seq.block_table)
             table = self.block_tables[seq.row]
@@ -53,11 +61,16 @@ class BatchBuilder:
             )
             spans.append(Span(first, len(token_ids), chunk.end, seq.row))
             if chunk.is_last:
-                logits_indices.append(len(token_ids) - 1)
+                last.append(len(token_ids) - 1)
+            if to_score := chunk.scoring_positions:
+                scoring += [first - chunk.start + position for position in to_score]
+                scored.append((seq, len(to_score)))
         return ModelInput(
             token_ids=torch.tensor(token_ids),
             positions=torch.from_numpy(np.concatenate(positions)),
             slot_mapping=torch.from_numpy(np.concatenate(slots)),
-            logits_indices=torch.tensor(logits_indices, dtype=torch.int64),
+            wanted=torch.tensor(last + scoring, dtype=torch.int64),
+            num_last=len(last),
+            scored=scored,
             spans=spans,
         )

@@ -16,6 +16,7 @@ from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.plan import Chunk, StepPlan
 from tgi_cli.runtime.engine.runner import Runner
+from tgi_cli.runtime.engine.sampling.prompt_scores import score_prompt
 from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
@@ -102,7 +103,7 @@ class Engine:
             return "a request needs a prompt and at least one token to generate"
         if num_tokens > self._config.max_total_tokens:
             return f"{num_tokens} tokens, limit {self._config.max_total_tokens}"
-        token_ids = (*request.prompt_ids, *request.output_ids)
+        token_ids = (*request.prompt_ids, *request.output_ids, *request.sampling.logit_bias)
         if min(token_ids) < 0 or max(token_ids) >= self._config.model.vocab_size:
             return "a token id outside the vocabulary"
         return None
@@ -191,7 +192,7 @@ class Engine:
 
     def _compute_together(self, chunks: list[Chunk], run: _Run) -> None:
         before_ns = self._clock_ns()
-        logits = self._runner.run(StepPlan(budget=0, chunks=chunks))
+        logits = self._runner.run(StepPlan(budget=0, chunks=chunks), score_prompt)
         between_ns = self._clock_ns()
         finishing = [chunk.seq for chunk in chunks if chunk.is_last]
         tokens = self._sampler.sample(logits, finishing)
@@ -226,7 +227,14 @@ class Engine:
         logprobs = [token.logprob] if seq.wants_logprobs else []
         top_tokens = [list(token.top)] if seq.top_n_tokens else []
         outputs.append(
-            SequenceOutput(seq.request_id, [token.token_id], logprobs, reason, top_tokens)
+            SequenceOutput(
+                seq.request_id,
+                [token.token_id],
+                logprobs,
+                reason,
+                top_tokens,
+                seq.take_prompt_scores() if seq.scores_prompt else [],
+            )
         )
         if reason is not None:
             self.abort(seq.request_id)

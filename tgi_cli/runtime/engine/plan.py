@@ -27,6 +27,15 @@ class Chunk:
         return self.end == self.seq.num_tokens
 
     @property
+    def scoring_positions(self) -> range:
+        """Positions whose logits score a token of the prompt that has no score yet."""
+        seq = self.seq
+        if not seq.scores_prompt:
+            return range(0)
+        assert self.start <= len(seq.prompt_scores), "scores can't be had from cached tokens"
+        return range(len(seq.prompt_scores), min(self.end, seq.num_prompt_tokens - 1))
+
+    @property
     def is_decode(self) -> bool:
         return self.num_tokens == 1 and self.start >= self.seq.num_prompt_tokens
 

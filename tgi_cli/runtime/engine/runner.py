@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,12 +11,18 @@ from tgi_cli.kernels.paged_attention import BLOCK_SIZE
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput
 from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
 from tgi_cli.runtime.layers.rope import RotaryTable
 from tgi_cli.runtime.models.base import Model
 from tgi_cli.runtime.models.weights import TORCH_DTYPES
+
+ScorePrompt = Callable[[Sequence, Tensor], None]
+"""Takes the logits [n, V] of the next n positions of a sequence's prompt."""
+
+_SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
 
 
 class Runner:
@@ -44,11 +52,20 @@ class Runner:
         )
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> Tensor:
-        """Compute the plan's chunks; return logits [N, V] of those that are the last of theirs."""
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Tensor:
+        """Compute the plan's chunks; return logits [N, V] of those that are the last of theirs.
+
+        `score_prompt` is called with the logits of prompts that are scored, some rows at a time.
+        """
         batch = self._batch.build(plan)
         hidden = self._model.forward(batch.token_ids, self._context(batch))
-        return self._model.logits(hidden)
+        first = batch.num_last
+        for seq, num_rows in batch.scored:
+            assert score_prompt is not None, seq
+            for rows in torch.split(hidden[first : first + num_rows], _SCORED_TOGETHER):
+                score_prompt(seq, self._model.logits(rows))
+            first += num_rows
+        return self._model.logits(hidden[: batch.num_last])
 
     def _context(self, batch: ModelInput) -> ForwardContext:
         cos, signed_sin = self._rotary.at(batch.positions)
@@ -61,7 +78,7 @@ class Runner:
             cos=cos,
             signed_sin=signed_sin,
             slot_mapping=batch.slot_mapping,
-            wanted=batch.logits_indices,
+            wanted=batch.wanted,
             kv_cache=self._kv_cache,
             attention=attention,
             windowed_attention=windowed,

@@ -6,7 +6,7 @@ are in the cache.
 
 from __future__ import annotations
 
-from tgi_cli.runtime.ipc.messages import NewRequest
+from tgi_cli.runtime.ipc.messages import NewRequest, PromptScore
 
 NO_ROW = -1
 
@@ -24,6 +24,8 @@ class Sequence:
         "num_reserved_blocks",
         "num_shared_blocks",
         "num_sound_tokens",
+        "prompt_scores",
+        "prompt_top_n",
         "request_id",
         "row",
         "sampling",
@@ -46,8 +48,11 @@ class Sequence:
         self.max_new_tokens = request.max_new_tokens
         self.num_prompt_tokens = len(request.prompt_ids)
         self.token_ids = request.prompt_ids + request.output_ids
-        self.scores_prompt = request.scores_prompt
         self.namespace = ""  # of its prefix: what keys and values depend on besides the ids
+        # With the first output token they are sent, so one that brings output has had them.
+        self.scores_prompt = request.scores_prompt and not request.output_ids
+        self.prompt_top_n = request.prompt_top_n
+        self.prompt_scores: list[PromptScore] = []  # of the prompt's second token, its third, ...
         self.num_computed_tokens = 0
         self.num_sound_tokens = 0  # of those computed; the scores after them were numbers
         self.block_table: list[int] = []
@@ -79,6 +84,12 @@ class Sequence:
         return (
             self.num_computed_tokens >= self.num_prompt_tokens and self.num_uncomputed_tokens == 1
         )
+
+    def take_prompt_scores(self) -> list[PromptScore]:
+        """Return the scores that were collected; they are given once, and need no more rows."""
+        scores, self.prompt_scores = self.prompt_scores, []
+        self.scores_prompt = False
+        return scores
 
     def __repr__(self) -> str:
         return (
