@@ -11,6 +11,7 @@ from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
 from tgi_cli.commands.health import health
+from tgi_cli.commands.print_schema import print_schema
 from tgi_cli.commands.serve import serve
 from tgi_cli.errors import ArgumentError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
 app.command(context_settings=_HELP_NAMES)(health)
+app.command(context_settings=_HELP_NAMES)(print_schema)
 
 
 @app.callback()

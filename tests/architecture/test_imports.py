@@ -37,7 +37,9 @@ TABLE: dict[str, Row] = {
     "app": row("commands errors", "typer"),
     "errors": row(),
     "commands": row("runtime errors runtime.config", "typer rich"),
-    "runtime": row("runtime.serving runtime.config runtime.health"),  # the facade
+    "runtime": row(
+        "runtime.serving runtime.router runtime.config runtime.health"
+    ),  # the facade
     "runtime.types": row("errors"),
     "runtime.config": row("errors runtime.types"),
     "runtime.logs": row("errors runtime.types runtime.config"),

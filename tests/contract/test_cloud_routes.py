@@ -174,7 +174,7 @@ def test_a_vertex_path_may_be_one_that_exists(path):
 
     routes = {(route.method, route.path): route for route in routes_of(config)}
 
-    assert routes["POST", path].summary.endswith("(Vertex AI)")
+    assert routes["POST", path].tag == "Vertex AI"
 
 
 @pytest.mark.parametrize("path", ["predict", "", "/a b", "/{x}", "http://h/p", "/a?b", "/é"])

@@ -54,7 +54,7 @@ async def test_a_key_is_asked_for_exactly_where_the_table_says(route):
 async def test_head_answers_as_get_does_without_the_body(path):
     async with serving() as client:
         url = client.url + filled(path)
-        async with client.session.get(url) as response:
+        async with client.session.get(url, allow_redirects=False) as response:
             status, content_type = response.status, response.headers.get("content-type")
         async with client.session.head(url) as response:
             head = response.status, response.headers.get("content-type")

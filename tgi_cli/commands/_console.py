@@ -23,6 +23,11 @@ def print_error(error: StartError) -> None:
         print(f"Hint: {error.hint}", file=sys.stderr)
 
 
+def print_document(text: str) -> None:
+    """Print what was asked for, as it is, for another program to read."""
+    print(text)
+
+
 class StartScreen:
     """What a person sees on stdout while a server starts; a machine reads the log instead."""
 

@@ -32,5 +32,14 @@ def health(argv: Sequence[str]) -> int:
     return main(argv)
 
 
+def schema() -> str:
+    """Return the OpenAPI document of the HTTP interface, in JSON. Needs no model."""
+    import msgspec
+
+    from tgi_cli.runtime.router.openapi import openapi_json
+
+    return msgspec.json.format(openapi_json(), indent=2).decode()
+
+
 def _exit_now(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)

@@ -10,8 +10,9 @@ from aiohttp import web
 
 from tgi_cli.runtime.router import middleware, route_spans
 from tgi_cli.runtime.router.api_keys import ApiKeys
+from tgi_cli.runtime.router.openapi import openapi_json
 from tgi_cli.runtime.router.route_table import Route, routes_of
-from tgi_cli.runtime.router.routes.context import SERVICE
+from tgi_cli.runtime.router.routes.context import OPENAPI, SERVICE
 from tgi_cli.runtime.router.service import Service
 
 
@@ -31,7 +32,9 @@ def make_app(service: Service) -> web.Application:
         client_max_size=config.limits.payload_limit_bytes,
     )
     app[SERVICE] = service
-    for route in routes_of(config):
+    routes = routes_of(config)
+    app[OPENAPI] = openapi_json(routes)
+    for route in routes:
         added = _add(app, route)
         if route.needs_key(config):
             protected.update(added)

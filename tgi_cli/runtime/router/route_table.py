@@ -17,6 +17,7 @@ from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.router.routes import (
     chat,
     completions,
+    docs,
     facts,
     generate,
     health,
@@ -57,9 +58,11 @@ class Route:
     path: str
     handler: Handler
     scope: Scope
+    tag: str  # under which the documentation lists it
     summary: str
     body: Any = None
-    reply: Any = None  # of a 200 in JSON; None: no body
+    status: int = 200  # when all goes well
+    reply: Any = None  # then, as one body; None: without one
     event: Any = None  # of a stream
     media_type: str = "application/json"
     errors: dict[int, str] = field(default_factory=dict)  # beyond those of every such route
@@ -77,19 +80,20 @@ class Route:
         return self.scope is Scope.INFERENCE and self.path != "/tokenize"
 
 
-def _inference(path: str, handler: Handler, summary: str, **facts: Any) -> Route:
-    return Route("POST", path, handler, Scope.INFERENCE, summary, **facts)
+def _inference(path: str, handler: Handler, tag: str, summary: str, **facts: Any) -> Route:
+    return Route("POST", path, handler, Scope.INFERENCE, tag, summary, **facts)
 
 
-def _fact(path: str, handler: Handler, summary: str, **facts: Any) -> Route:
-    return Route("GET", path, handler, Scope.OPEN, summary, **facts)
+def _fact(path: str, handler: Handler, tag: str, summary: str, **facts: Any) -> Route:
+    return Route("GET", path, handler, Scope.OPEN, tag, summary, **facts)
 
 
 def _vertex(path: str) -> Route:
     return _inference(
         path,
         vertex.predict,
-        "Generate for each instance (Vertex AI)",
+        _VERTEX,
+        "Generate for each instance",
         body=VertexRequest,
         reply=VertexReply,
         parts=(VertexInstance, ChatRequest),
@@ -97,9 +101,11 @@ def _vertex(path: str) -> Route:
 
 
 def _health(path: str) -> Route:
-    return _fact(path, health.health, "Check the server's health", errors=_UNHEALTHY)
+    return _fact(path, health.health, _SERVER, "Check the server's health", errors=_UNHEALTHY)
 
 
+_NATIVE, _OPENAI, _SERVER = "Text generation", "OpenAI", "Server"
+_SAGEMAKER, _VERTEX, _KSERVE = "SageMaker", "Vertex AI", "KServe"
 _KSERVE_MODEL = "/v2/models/{name}/versions/{version}"
 _LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
 _UNHEALTHY = {503: "The server can't answer generation requests now"}
@@ -108,6 +114,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/",
         generate.compat_generate,
+        _NATIVE,
         "Generate tokens, as a stream if `stream` is true",
         body=GenerateRequest,
         reply=list[GenerateReply],
@@ -116,6 +123,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/generate",
         generate.generate,
+        _NATIVE,
         "Generate tokens",
         body=GenerateRequest,
         reply=GenerateReply,
@@ -123,6 +131,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/generate_stream",
         generate.generate_stream,
+        _NATIVE,
         "Generate a stream of tokens",
         body=GenerateRequest,
         event=StreamEvent,
@@ -130,6 +139,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/v1/completions",
         completions.completions,
+        _OPENAI,
         "Complete a text, or several",
         body=CompletionRequest,
         reply=Completion,
@@ -138,6 +148,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/v1/chat/completions",
         chat.chat_completions,
+        _OPENAI,
         "Answer a chat",
         body=ChatRequest,
         reply=ChatCompletion,
@@ -146,6 +157,7 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/tokenize",
         facts.tokenize,
+        _NATIVE,
         "Show the tokens of a text",
         body=GenerateRequest,
         reply=list[SimpleToken],
@@ -153,7 +165,8 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         "/invocations",
         sagemaker.invocations,
-        "Generate, chat or complete, as the body asks (SageMaker)",
+        _SAGEMAKER,
+        "Generate, chat or complete, as the body asks",
         body=(GenerateRequest, ChatRequest, CompletionRequest),
         reply=(list[GenerateReply], ChatCompletion, Completion),
         event=(StreamEvent, ChatChunk, Completion),
@@ -162,30 +175,34 @@ ROUTES: tuple[Route, ...] = (
     _inference(
         f"{_KSERVE_MODEL}/infer",
         kserve.infer,
-        "Generate from each input (KServe)",
+        _KSERVE,
+        "Generate from each input",
         body=InferRequest,
         reply=InferReply,
     ),
-    _fact(_KSERVE_MODEL, kserve.model_metadata, "Show the model (KServe)", reply=ModelMetadata),
+    _fact(_KSERVE_MODEL, kserve.model_metadata, _KSERVE, "Show the model", reply=ModelMetadata),
     _fact(
         f"{_KSERVE_MODEL}/ready",
         kserve.ready,
-        "Check that the model answers (KServe)",
+        _KSERVE,
+        "Check that the model answers",
         reply=Liveness,
         errors=_UNHEALTHY,
     ),
-    _fact("/v2", kserve.server_metadata, "Show the server (KServe)", reply=ServerMetadata),
+    _fact("/v2", kserve.server_metadata, _KSERVE, "Show the server", reply=ServerMetadata),
     _fact(
         "/v2/health/live",
         kserve.live,
-        "Check that the process lives (KServe)",
+        _KSERVE,
+        "Check that the process lives",
         reply=Liveness,
         errors=_UNHEALTHY,
     ),
     _fact(
         "/v2/health/ready",
         kserve.ready,
-        "Check that the server answers (KServe)",
+        _KSERVE,
+        "Check that the server answers",
         reply=Liveness,
         errors=_UNHEALTHY,
     ),
@@ -195,6 +212,7 @@ ROUTES: tuple[Route, ...] = (
     _fact(
         "/health/live",
         health.live,
+        _SERVER,
         "Check that the process lives",
         reply=HealthState,
         errors=_UNHEALTHY,
@@ -202,16 +220,25 @@ ROUTES: tuple[Route, ...] = (
     _fact(
         "/health/ready",
         health.ready,
+        _SERVER,
         "Check that the server answers",
         reply=HealthState,
         errors=_UNHEALTHY,
     ),
-    _fact("/info", facts.info, "Show model and limits", reply=Info),
-    _fact("/metrics", facts.metrics, "Scrape metrics", reply=str, media_type="text/plain"),
-    _fact("/v1/models", facts.models, "List the models", reply=ModelList),
+    _fact("/info", facts.info, _SERVER, "Show model and limits", reply=Info),
+    _fact("/metrics", facts.metrics, _SERVER, "Scrape metrics", reply=str, media_type="text/plain"),
+    _fact(
+        "/docs", docs.docs, _SERVER, "Show this API as a page", reply=str, media_type="text/html"
+    ),
+    _fact("/docs/", docs.docs_elsewhere, _SERVER, "Find that page", status=308),
+    _fact(
+        "/api-doc/openapi.json", docs.openapi, _SERVER, "Describe this API", reply=dict[str, Any]
+    ),
+    _fact("/v1/models", facts.models, _OPENAI, "List the models", reply=ModelList),
     _fact(
         "/v1/models/{model:.+}",
         facts.model,
+        _OPENAI,
         "Show one model",
         reply=Model,
         errors={404: "No such model"},

@@ -1,4 +1,4 @@
-"""How a handler finds the service that its application belongs to."""
+"""How a handler finds what its application holds."""
 
 from __future__ import annotations
 
@@ -7,3 +7,4 @@ from aiohttp import web
 from tgi_cli.runtime.router.service import Service
 
 SERVICE = web.AppKey("service", Service)
+OPENAPI = web.AppKey("openapi", bytes)  # the document, in JSON
