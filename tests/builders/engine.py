@@ -31,6 +31,7 @@ def request(
     prompt_ids: list[int] | None = None,
     output_ids: list[int] | None = None,
     ignore_eos: bool = False,
+    scores_prompt: bool = False,
     **sampling: object,
 ) -> NewRequest:
     ids = prompt_ids or [(7 * request_id + 3 * i) % VOCAB_SIZE for i in range(num_tokens)]
@@ -41,6 +42,7 @@ def request(
         SamplingParams(**sampling),  # type: ignore[arg-type]
         output_ids or [],
         ignore_eos=ignore_eos,
+        scores_prompt=scores_prompt,
     )
 
 
@@ -218,10 +220,13 @@ def engine_config(**changes: object) -> EngineConfig:
     return EngineConfig(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def make_engine(**changes: object) -> tuple[Engine, CountingRunner]:
+def make_engine(
+    *, reserved_new_tokens: int = 1024, **changes: object
+) -> tuple[Engine, CountingRunner]:
     config = engine_config(**changes)
     runner = CountingRunner(config.block_size)
-    return Engine(config, runner), runner  # type: ignore[arg-type]
+    engine = Engine(config, runner, reserved_new_tokens=reserved_new_tokens)  # type: ignore[arg-type]
+    return engine, runner
 
 
 def run_to_end(engine: Engine, max_steps: int = 10_000) -> dict[int, list[int]]:

@@ -38,11 +38,16 @@ class BlockManager:
     @property
     def num_used_blocks(self) -> int:
         """Blocks that sequences hold."""
-        return self.num_blocks - len(self._free) - self._prefixes.num_unpinned_blocks
+        return self.num_blocks - self.num_free_blocks - self.num_cached_blocks
 
     @property
     def num_reserved_blocks(self) -> int:
         return self._num_reserved + self._prefixes.num_pinned_blocks
+
+    @property
+    def num_free_blocks(self) -> int:
+        """Blocks with nothing in them that anybody could want."""
+        return len(self._free)
 
     @property
     def num_cached_blocks(self) -> int:

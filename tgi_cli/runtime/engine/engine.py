@@ -50,23 +50,29 @@ class _Run:
 
 class Engine:
     def __init__(
-        self, config: EngineConfig, runner: Runner, clock_ns: Clock = time.monotonic_ns
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        clock_ns: Clock = time.monotonic_ns,
+        *,
+        reserved_new_tokens: int = 1024,
     ) -> None:
         self._config = config
         self._runner = runner
         self._clock_ns = clock_ns
-        self._blocks = BlockManager(
+        self.blocks = BlockManager(
             config.num_blocks, config.block_size, prefix_caching=config.prefix_caching
         )
         self._scheduler = Scheduler(
             SchedulerConfig(
                 max_step_tokens=config.max_step_tokens,
                 max_running=config.max_running,
+                reserved_new_tokens=reserved_new_tokens,
                 prefill_chunking=config.prefill_chunking,
                 waiting_served_ratio=config.waiting_served_ratio,
                 max_waiting_tokens=config.max_waiting_tokens,
             ),
-            self._blocks,
+            self.blocks,
         )
         self._sampler = Sampler(
             SamplerConfig(
@@ -112,7 +118,7 @@ class Engine:
         """Run one step and return what it produced. Call only when there is work."""
         start_ns = self._clock_ns()
         plan = self._scheduler.plan_step()
-        if dirty := self._blocks.take_dirty():
+        if dirty := self.blocks.take_dirty():
             self._runner.clear_blocks(dirty)
         started = self._mark_started(plan)
         run = _Run()
@@ -153,7 +159,7 @@ class Engine:
             output = self.step()
             if output.failures:
                 raise RuntimeError(output.failures[0].message)
-        self._blocks.clear_cache()
+        self.blocks.clear_cache()
 
     def check_integrity(self) -> None:
         """Assert that queues and blocks agree. For tests."""
@@ -249,8 +255,8 @@ class Engine:
             num_joined=plan.num_joined,
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting,
-            num_blocks_used=self._blocks.num_used_blocks,
-            num_reserved_tokens=self._blocks.num_reserved_blocks * self._config.block_size,
+            num_blocks_used=self.blocks.num_used_blocks,
+            num_reserved_tokens=self.blocks.num_reserved_blocks * self._config.block_size,
             num_preempted=len(plan.preempted),
             forward_s=run.forward_ns / 1e9,
             sample_s=run.sample_ns / 1e9,
