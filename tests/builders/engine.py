@@ -91,6 +91,7 @@ class SteppedScheduler:
         self.scheduler.check_integrity()
         due = [chunk.seq for chunk in plan.chunks if chunk.is_last]
         for chunk in plan.chunks:
+            chunk.seq.started = True
             chunk.seq.num_computed_tokens = chunk.end
         for seq in due:
             seq.num_sound_tokens = seq.num_computed_tokens

@@ -2,8 +2,8 @@
 
 `tgi serve --verify-determinism` runs this on the real model before the port opens, and the tests
 run it longer. Requests of different lengths are computed alone; then together, in another order,
-in chunks, joining half-way, and with another number of threads; every logit must be the same
-bits.
+in chunks, joining half-way, on blocks that an earlier request has left, and with another number
+of threads; every logit must be the same bits.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ class Stepper:
         self._num_rows += 1
         return seq
 
+    def take_over(self, seq: Sequence, prompt_ids: list[int]) -> Sequence:
+        """End `seq`; begin one that shares its start, on those of its blocks that are whole."""
+        successor = Sequence(NewRequest(seq.request_id, prompt_ids, 1 << 20, SamplingParams()))
+        successor.row = seq.row
+        num_shared = (len(prompt_ids) - 1) // self._block_size
+        successor.block_table = seq.block_table[:num_shared]
+        successor.num_computed_tokens = num_shared * self._block_size
+        self._free_blocks += seq.block_table[num_shared:]
+        return successor
+
     def step(self, chunks: Iterable[tuple[Sequence, int]]) -> dict[int, Tensor]:
         """Compute so many tokens of each; return the logits of those that are complete."""
         plan = StepPlan(budget=1 << 30)
@@ -62,6 +72,9 @@ class Stepper:
 
 def _are_same_bits(a: Tensor, b: Tensor) -> bool:
     return bool(a.numpy().tobytes() == b.numpy().tobytes())
+
+
+Start = Callable[[Stepper, int], Sequence]  # makes the sequence of a request, by its index
 
 
 class Determinism:
@@ -88,6 +101,7 @@ class Determinism:
             "together with others": self.together,
             "together in another order": lambda: self.together(reverse=True),
             "joining half-way": self.joining,
+            "on cached blocks": self.cached,
             **{f"in chunks of {size}": self._chunked(size) for size in _CHUNKS},
             "with one thread": self._with_one_thread,
         }
@@ -102,10 +116,7 @@ class Determinism:
                     )
 
     def alone(self) -> Logits:
-        return {
-            index: self._run([[index]], chunk=len(prompt))[index]
-            for index, prompt in enumerate(self.prompts)
-        }
+        return self._one_by_one()
 
     def together(self, *, reverse: bool = False) -> Logits:
         order = list(range(len(self.prompts)))
@@ -117,6 +128,23 @@ class Determinism:
         first, second = list(range(half)), list(range(half, len(self.prompts)))
         return self._run([first, second], chunk=1 << 30)
 
+    def cached(self) -> Logits:
+        """Each begins with what one that began as it does has computed, output included."""
+
+        def start(stepper: Stepper, index: int) -> Sequence:
+            prompt = self.prompts[index]
+            earlier = stepper.add(prompt + self._output_ids)
+            stepper.step([(earlier, earlier.num_tokens)])
+            return stepper.take_over(earlier, prompt)
+
+        return self._one_by_one(start)
+
+    def _one_by_one(self, start: Start | None = None) -> Logits:
+        return {
+            index: self._run([[index]], chunk=1 << 30, start=start)[index]
+            for index in range(len(self.prompts))
+        }
+
     def _chunked(self, size: int) -> Callable[[], Logits]:
         return lambda: self._run([list(range(len(self.prompts)))], chunk=size)
 
@@ -127,8 +155,9 @@ class Determinism:
         finally:
             cpu.set_num_threads(self._config.num_threads)
 
-    def _run(self, waves: list[list[int]], chunk: int) -> Logits:
+    def _run(self, waves: list[list[int]], chunk: int, start: Start | None = None) -> Logits:
         """Run requests, by their indices, a wave joining every second step, to their ends."""
+        start = start or (lambda stepper, index: stepper.add(self.prompts[index]))
         stepper = Stepper(self._runner, self._config)
         logits: Logits = {}
         indices: dict[int, int] = {}  # of requests, by the stepper's ids
@@ -138,7 +167,7 @@ class Determinism:
         while waves or running:
             if waves and num_steps % 2 == 0:
                 for index in waves.pop(0):
-                    seq = stepper.add(self.prompts[index])
+                    seq = start(stepper, index)
                     indices[seq.request_id] = index
                     logits[index] = []
                     running.append(seq)
