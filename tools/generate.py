@@ -16,6 +16,7 @@ from tgi_cli.runtime.config.settings.environment import (
     SAGEMAKER_VARIABLES,
     UNUSED_VARIABLES,
 )
+from tgi_cli.runtime.router.metric_families import FAMILIES
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("bash", "zsh", "fish")
@@ -31,7 +32,11 @@ def main() -> None:
 
 def generated_files() -> dict[str, str]:
     """Return each file's text by its path from the root."""
-    files = {"docs/reference/cli.md": cli_page(), "docs/reference/environment.md": variables_page()}
+    files = {
+        "docs/reference/cli.md": cli_page(),
+        "docs/reference/environment.md": variables_page(),
+        "docs/reference/metrics.md": metrics_page(),
+    }
     return files | {f"completions/tgi.{shell}": completion(shell) for shell in SHELLS}
 
 
@@ -107,6 +112,30 @@ def variables_page() -> str:
     lines += [f"| `{theirs}` | `{ours}` |" for theirs, ours in SAGEMAKER_VARIABLES]
     lines += ["", "## Never read", "", "| Variable of TGI's | Meaning there |", "| --- | --- |"]
     lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in UNUSED_VARIABLES]
+    return "\n".join(lines) + "\n"
+
+
+def metrics_page() -> str:
+    lines = [
+        "# Metrics",
+        "",
+        NOTE.replace("config/settings", "router/metric_families.py"),
+        "",
+        "`GET /metrics`, on the main port and on `--prometheus-port`, in Prometheus' text format",
+        "0.0.4. Every series is there from the first scrape. Durations are seconds. How to use",
+        "them: [monitoring](../guides/monitoring.md).",
+        "",
+        "| Name | Type | Label | Buckets | Meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        values = ", ".join(f"`{value}`" for value in family.label_values)
+        label = f"`{family.label}`: {values}" if family.label is not None else ""
+        buckets = family.buckets.name if family.buckets is not None else ""
+        name = f"`{family.name}`"
+        lines.append(f"| {name} | {family.kind} | {label} | {buckets} | {_cell(family.help)} |")
+    lines.append("")
+    lines.append("The process's own series (`process_…`) are those of the Prometheus client.")
     return "\n".join(lines) + "\n"
 
 

@@ -85,14 +85,6 @@ def test_the_usual_thread_variable_is_read_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "level"),
-    [("WARN", "warn"), ("trace", "debug"), ("router=debug,error", "error"), ("x=1", "info")],
-)
-def test_log_filters_give_their_plain_level(text: str, level: str) -> None:
-    assert merge({}, {"LOG_LEVEL": text})[0].log_level == level
-
-
-@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("PORT", "65536"),

@@ -100,7 +100,7 @@ class ServeOptions:
     openai_strict: bool = False
     graceful_termination_timeout: int = 90  # seconds
     json_output: bool = False
-    log_level: Literal["error", "warn", "info", "debug"] = "info"
+    log_level: str = "info"  # or a filter, as logs.parse_filter reads it
     otlp_endpoint: str | None = None
     otlp_service_name: str = "text-generation-inference.router"
     env: bool = False  # log the runtime report

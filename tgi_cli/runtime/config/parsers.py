@@ -10,9 +10,7 @@ Parser = Callable[[str], object]
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
-_LOG_LEVELS = {"error": "error", "warn": "warn", "warning": "warn", "info": "info"}
 _MAX_COUNT = (1 << 63) - 1
-_LOG_LEVELS |= {"debug": "debug", "trace": "debug"}
 
 
 def text(value: str) -> str:
@@ -118,17 +116,14 @@ def log_format(value: str) -> str:
     return "json" if value.lower() == "json" else "text"
 
 
+def log_filter(value: str) -> str:
+    """Read a level or a filter of the log; `logs.parse_filter` says what is in it."""
+    return value.lower()
+
+
 def names(value: str) -> tuple[str, ...]:
     """Read a comma list; blanks around an entry don't count."""
     return tuple(entry.strip() for entry in value.split(",") if entry.strip())
-
-
-def log_level(value: str) -> str:
-    """Read a level; of a filter such as `info,router=debug`, the level without a target."""
-    for entry in names(value):
-        if entry.lower() in _LOG_LEVELS:
-            return _LOG_LEVELS[entry.lower()]
-    return "info"
 
 
 def is_ip_address(value: str) -> bool:

@@ -14,7 +14,7 @@ from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSourc
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    level: str = "info"
+    level: str = "info"  # or a filter with levels of targets
     json: bool = False
     colour: bool = True  # on a terminal
 

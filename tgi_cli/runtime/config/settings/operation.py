@@ -77,9 +77,10 @@ OPERATION_SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="log_level",
         group=OPERATION,
-        parse=parsers.log_level,
-        metavar="error|warn|info|debug",
-        help="Least level of the server's own log lines.",
+        parse=parsers.log_filter,
+        metavar="LEVEL",
+        help="Least level of the server's own log lines: error, warn, info or debug; or a filter "
+        "such as info,text_generation_router=debug.",
     ),
     text(
         "otlp_endpoint",
