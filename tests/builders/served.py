@@ -21,9 +21,10 @@ _LOOPBACK = ("--hostname", "127.0.0.1", "--port", "0", "--prometheus-port", "0")
 class Served:
     """A running `tgi serve` on a free port of the loopback address."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, **variables: str) -> None:
         unset = ("PORT", "HOSTNAME", "MODEL_ID", "API_KEY", "LOG_LEVEL")
         environment = {name: value for name, value in os.environ.items() if name not in unset}
+        environment |= variables
         self._process = subprocess.Popen(
             [sys.executable, "-u", "-m", "tgi_cli", "serve", *_LOOPBACK, *args],
             env=environment,
@@ -109,9 +110,9 @@ class Served:
 
 
 @contextmanager
-def served(*args: str) -> Iterator[Served]:
-    """Run `tgi serve` with these arguments; nothing of it outlives the block."""
-    server = Served(*args)
+def served(*args: str, **variables: str) -> Iterator[Served]:
+    """Run `tgi serve` with these arguments and variables; nothing of it outlives the block."""
+    server = Served(*args, **variables)
     try:
         yield server
     finally:

@@ -8,11 +8,15 @@ from tests.builders.serving import hardware
 from tgi_cli import __version__
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.serving import environment_report
-from tgi_cli.runtime.serving.environment_report import environment_report as report
+
+
+def report(options: ServeOptions, num_cores: int = 2) -> str:
+    machine = hardware(num_cores=num_cores)
+    return "\n".join(environment_report.environment_report(options, machine))
 
 
 def test_versions_machine_and_build_are_reported() -> None:
-    text = report(ServeOptions(docker_label="nightly", build_sha="c0ffee"), hardware(num_cores=3))
+    text = report(ServeOptions(docker_label="nightly", build_sha="c0ffee"), num_cores=3)
 
     assert text.startswith("Runtime environment:\n")
     assert f"Version: {__version__}\n" in text
@@ -24,14 +28,14 @@ def test_versions_machine_and_build_are_reported() -> None:
 def test_a_machine_without_a_driver_lists_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment_report.shutil, "which", lambda _: None)
 
-    assert report(ServeOptions(), hardware()).endswith("nvidia-smi:\nN/A")
+    assert report(ServeOptions()).endswith("nvidia-smi:\nN/A")
 
 
 def test_a_driver_that_fails_is_no_reason_not_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment_report.shutil, "which", lambda _: "/bin/false")
 
-    assert report(ServeOptions(), hardware()).endswith("nvidia-smi:\nN/A")
+    assert report(ServeOptions()).endswith("nvidia-smi:\nN/A")
 
 
 def test_secrets_are_not_reported() -> None:
-    assert "hunter2" not in report(ServeOptions(api_key="hunter2", hf_token="hunter2"), hardware())
+    assert "hunter2" not in report(ServeOptions(api_key="hunter2", hf_token="hunter2"))

@@ -18,9 +18,9 @@ _LIBRARIES = ("torch", "triton", "tokenizers", "llguidance", "aiohttp", "hugging
 _NVIDIA_SMI_TIMEOUT_S = 10.0
 
 
-def environment_report(options: ServeOptions, hardware: HardwareFacts) -> str:
-    """Return several lines. Holds no path, no address and no secret."""
-    lines = [
+def environment_report(options: ServeOptions, hardware: HardwareFacts) -> list[str]:
+    """Return the report's lines. They hold no path, no address and no secret."""
+    return [
         "Runtime environment:",
         f"Version: {__version__}",
         f"Target: {platform.machine()}-{platform.system().lower()}",
@@ -31,9 +31,9 @@ def environment_report(options: ServeOptions, hardware: HardwareFacts) -> str:
         f"CPU: {_cpu_name()}, {hardware.num_cores} of {os.cpu_count()} cores",
         f"Memory available: {show_bytes(hardware.available_memory_bytes)}",
         f"Native kernels: {'built' if hardware.has_native_kernels else 'not built'}",
-        f"nvidia-smi:\n{_nvidia_smi()}",
+        "nvidia-smi:",
+        *_nvidia_smi(),
     ]
-    return "\n".join(lines)
 
 
 def _version(library: str) -> str:
@@ -54,14 +54,14 @@ def _cpu_name() -> str:
     return platform.processor() or "unknown"
 
 
-def _nvidia_smi() -> str:
+def _nvidia_smi() -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return "N/A"
+        return ["N/A"]
     try:
         listing = subprocess.run(
             [program], capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
-        return "N/A"
-    return listing.stdout.strip()
+        return ["N/A"]
+    return listing.stdout.strip().splitlines()

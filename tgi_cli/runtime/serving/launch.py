@@ -59,7 +59,8 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
         _log.warning(warning)
     hardware = read_hardware()
     if options.env:
-        _log.info("%s", environment_report(options, hardware))
+        for line in environment_report(options, hardware):
+            _log.info("%s", line)
     check_options(options, hardware.num_gpus)
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         exit_code = runner.run(_Launch(options, hardware, screen).run())
