@@ -5,6 +5,7 @@
     │   ├── ValidationError              422 validation
     │   ├── TemplateError                422 template_error
     │   ├── MissingTemplateVariable      422 missing_template_variable
+    │   ├── ToolError                    422 tool_error
     │   ├── SuffixNotSupported           422 suffix not supported
     │   ├── TooManyPrompts               422 batch size exceeded
     │   ├── EmptyInstances               422 Input validation error
@@ -94,6 +95,12 @@ class MissingTemplateVariable(RequestError):
 
     # The misspelling is on the wire: clients match it.
     kind, status, prefix = "missing_template_variable", 422, "Missing template vatiable: "
+
+
+class ToolError(RequestError):
+    """The tools of a chat can't be used as asked."""
+
+    kind, status, prefix = "tool_error", 422, "Tool error: "
 
 
 class SuffixNotSupported(RequestError):

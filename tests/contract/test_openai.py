@@ -74,14 +74,15 @@ async def test_null_stream_options_and_content_parts_are_accepted():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"tools": [{"type": "function"}]}, "`tools` is not supported"),
-        ({"response_format": {"type": "json_object"}}, "`response_format` is not supported"),
-        ({"n": 2}, "`n` is not supported"),
-        ({"top_logprobs": 2}, "`top_logprobs` is not supported"),
         ({"temperature": -1}, "`temperature` must be strictly positive"),
+        ({"top_logprobs": 6}, "`top_n_tokens` must be >= 0 and <= 5. Given: 6"),
+        ({"n": 0}, "`n` must be > 0 and <= 4. Given: 0"),
+        ({"n": 5}, "`n` must be > 0 and <= 4. Given: 5"),
+        ({"truncate": 0}, "`truncate` must be strictly positive"),
+        ({"chat_template_kwargs": {"messages": []}}, "`chat_template_kwargs` can't set `messages`"),
     ],
 )
-async def test_what_chat_cannot_do_is_refused_by_name(change, text):
+async def test_what_is_out_of_range_is_refused_by_name(change, text):
     async with serving() as client:
         status, _, reply = await client.post("/v1/chat/completions", {**CHAT, **change})
 

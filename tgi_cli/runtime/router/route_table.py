@@ -25,7 +25,7 @@ from tgi_cli.runtime.router.routes import (
     sagemaker,
     vertex,
 )
-from tgi_cli.runtime.router.schemas.chat import ChatChunk, ChatCompletion, ChatRequest
+from tgi_cli.runtime.router.schemas.chat import ChatChunk, ChatCompletion, ChatRequest, ChatTokens
 from tgi_cli.runtime.router.schemas.completions import Completion, CompletionRequest
 from tgi_cli.runtime.router.schemas.facts import HealthState, Info, Model, ModelList, SimpleToken
 from tgi_cli.runtime.router.schemas.generate import GenerateReply, GenerateRequest, StreamEvent
@@ -161,6 +161,16 @@ ROUTES: tuple[Route, ...] = (
         "Show the tokens of a text",
         body=GenerateRequest,
         reply=list[SimpleToken],
+    ),
+    Route(
+        "POST",
+        "/chat_tokenize",
+        chat.chat_tokenize,
+        Scope.CHAT_TOKENIZE,
+        _NATIVE,
+        "Show a chat's prompt and its tokens",
+        body=ChatRequest,
+        reply=ChatTokens,
     ),
     _inference(
         "/invocations",

@@ -147,12 +147,17 @@ async def send_in_turn(stream: EventStream, runs: Sequence[tuple[Generation, Enc
         generation, encode = runs[0]
         await generation.stream_to(stream, lambda tokens: b"".join(encode(tokens)))
         return
-    events = [_events(generation, encode) for generation, encode in runs]
-    while events:
-        for each in list(events):
+    await send_interleaved(stream, [_events(generation, encode) for generation, encode in runs])
+
+
+async def send_interleaved(stream: EventStream, events: Sequence[AsyncIterator[bytes]]) -> None:
+    """Send what all of them yield, one event of each in turn."""
+    open_events = list(events)
+    while open_events:
+        for each in list(open_events):
             frame = await anext(each, None)
             if frame is None:
-                events.remove(each)
+                open_events.remove(each)
             else:
                 await stream.write(frame)
 

@@ -7,14 +7,34 @@ from typing import Any
 import msgspec
 
 from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage
+from tgi_cli.runtime.router.schemas.facts import SimpleToken
 from tgi_cli.runtime.router.schemas.openai import OpenAIRequest
+from tgi_cli.runtime.router.schemas.tools import (
+    AssistantDelta,
+    AssistantMessage,
+    MessageToolCall,
+    NamedTool,
+    Tool,
+)
+
+
+class TextPart(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ImageUrl(msgspec.Struct):
+    url: str
+
+
+class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
+    image_url: ImageUrl
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
     role: str
-    content: str | list[dict[str, Any]] | None = None
+    content: str | list[TextPart | ImagePart] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -23,25 +43,35 @@ class ChatRequest(OpenAIRequest, kw_only=True):
     max_completion_tokens: Unsigned32 | None = None
     logprobs: bool | None = None
     top_logprobs: Unsigned32 | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: Any = None
+    tools: list[Tool] | None = None
+    tool_choice: str | NamedTool | None = None  # auto, none, required, or a function's name
+    tool_prompt: str | None = None
+    parallel_tool_calls: bool | None = None  # null: true, where the model can
+    # Beyond OpenAI's.
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+
+
+class TopLogprob(msgspec.Struct):
+    token: str
+    logprob: float | None
+    bytes: list[int]  # of `token` in UTF-8
 
 
 class TokenLogprob(msgspec.Struct):
     token: str
     logprob: float | None
-    top_logprobs: list[Any] = []
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
 
 
 class Logprobs(msgspec.Struct):
     content: list[TokenLogprob]
-
-
-class AssistantMessage(msgspec.Struct):
-    role: str
-    content: str
 
 
 class ChatChoice(msgspec.Struct):
@@ -63,7 +93,7 @@ class ChatCompletion(msgspec.Struct):
 
 class ChunkChoice(msgspec.Struct):
     index: int
-    delta: AssistantMessage
+    delta: AssistantDelta
     logprobs: Logprobs | None
     finish_reason: str | None
 
@@ -76,3 +106,10 @@ class ChatChunk(msgspec.Struct):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+
+
+class ChatTokens(msgspec.Struct):
+    """The reply of `/chat_tokenize`."""
+
+    tokenize_response: list[SimpleToken]
+    templated_text: str
