@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.config.tensor_names import expected_tensors
 from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
@@ -37,7 +38,13 @@ def export_demo(folder: Path) -> None:
         "tie_word_embeddings": model.tie_word_embeddings,
         "eos_token_id": list(located.eos_token_ids),
     }
-    tokenizer_config = {
+    (folder / "config.json").write_text(json.dumps(config))
+    export_tokenizer(text, folder)
+
+
+def export_tokenizer(text: TextAssets, folder: Path) -> None:
+    """Write a model's tokenizer and chat template into `folder`."""
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": text.bos_token,
         "eos_token": text.eos_token,
@@ -45,6 +52,5 @@ def export_demo(folder: Path) -> None:
         "padding_side": "left",
         "chat_template": text.chat_templates.get("default"),
     }
-    (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(text.tokenizer_json)
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.export_demo import export_tokenizer
 from tests.builders.router import Client, serving
 from tests.builders.served import served
+from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.ipc.fake_engine import FakeScript
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(900)]
@@ -42,6 +44,11 @@ ENVIRONMENTS = (
     Environment("hub-1", "hub_client.py", ("huggingface_hub>=1,<2",)),
     Environment("hub-2", "hub_client.py", ("huggingface_hub>=2,<3",)),
     Environment("openai", "openai_client.py", ("openai>=3,<4",)),
+    Environment(
+        "lm-eval",
+        "lm_eval_client.py",
+        ("lm-eval==0.4.13", "requests", "aiohttp", "tenacity", "tqdm", "transformers>=5,<6"),
+    ),
 )
 
 
@@ -65,8 +72,9 @@ def demo_url() -> Iterator[str]:
 
 
 @pytest.fixture
-async def servers(demo_url: str) -> AsyncIterator[dict[str, str]]:
+async def servers(demo_url: str, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     """Return the fields of the scripts' `Servers`."""
+    export_tokenizer(locate_model("demo").text, tmp_path)
     slow = FakeScript(step_s=0.05)
     failing = FakeScript(fails=True)
     async with AsyncExitStack() as stack:
@@ -78,6 +86,7 @@ async def servers(demo_url: str) -> AsyncIterator[dict[str, str]]:
         stack.push_async_callback(_cancel, await _occupy(full))
         yield {
             "demo": demo_url,
+            "tokenizer": str(tmp_path),
             "full": full.url,
             "failing": fails.url,
             "keyed": keyed.url,

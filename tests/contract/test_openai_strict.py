@@ -40,6 +40,18 @@ async def test_usage_is_in_a_stream_only_where_it_was_asked_for():
     assert asked[-2]["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
 
+async def test_the_stop_string_is_left_out_of_a_completion_and_of_its_stream():
+    url, body = COMPLETION
+    body = {**body, "stop": ["cd"], "echo": True}
+    async with serving(script_for("abced" + "abcd"), openai_strict=True) as client:
+        _, _, reply = await client.post(url, body)
+        *chunks, _ = await client.stream(url, {**body, "stream": True})
+
+    assert reply["choices"][0]["text"] == "xabcedab"
+    texts = [chunk["choices"][0]["text"] for chunk in chunks]
+    assert texts == ["xa", "b", "", "ce", "d", "a", "b", "", ""]
+
+
 @ROUTES
 @pytest.mark.parametrize("stream", [False, True])
 async def test_refusals_have_their_status_and_openais_error_object(url, body, stream):

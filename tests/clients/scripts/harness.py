@@ -22,6 +22,7 @@ class Servers:
     """Addresses of servers in the states that a client may meet."""
 
     demo: str  # the demo model
+    tokenizer: str  # a folder with that model's tokenizer
     full: str  # every permit is taken
     failing: str  # the engine fails each request
     keyed: str  # wants the API key `api_key`

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.routes.completion_call import CompletionCall
 from tgi_cli.runtime.router.routes.completion_logprobs import LogprobsBuilder
 from tgi_cli.runtime.router.schemas.completions import CompletionLogprobs
@@ -32,17 +33,24 @@ async def read_echo(
 class ChoiceBuilder:
     """The text and the log-probabilities of one choice. What it is given first has the echo."""
 
-    def __init__(self, call: CompletionCall, echo: str, generation: Generation) -> None:
+    def __init__(
+        self, service: Service, call: CompletionCall, echo: str, generation: Generation
+    ) -> None:
         self._only_echoes = call.only_echoes
         self._scores = None if call.num_top is None else LogprobsBuilder(call.num_top)
+        self._hider = openai.stop_hider(call.parameters, service.config)
         self._echo: str | None = echo  # None once it is out
         self.generation = generation
 
     def take(self, tokens: Sequence[GeneratedToken]) -> tuple[str, CompletionLogprobs | None]:
-        """Return what `tokens` add to the choice."""
+        """Return what `tokens`, one at least, add to the choice."""
         echo, self._echo = self._echo, None
         shown = () if self._only_echoes else tokens
-        text = (echo or "") + "".join([token.text for token in shown if not token.is_special])
+        text = "".join([token.text for token in shown if not token.is_special])
+        if self._hider is not None:
+            text = openai.hide_stop(self._hider, text, tokens[-1].finish_reason)
+        if echo:
+            text = echo + text
         if self._scores is None:
             return text, None
         if echo is not None:

@@ -63,7 +63,7 @@ async def _choice(
 ) -> CompletionChoice:
     generation, tokens = run
     echo = await read_echo(service, call, index, generation)
-    text, scores = ChoiceBuilder(call, echo, generation).take(tokens)
+    text, scores = ChoiceBuilder(service, call, echo, generation).take(tokens)
     assert generation.finish_reason is not None
     reason = openai.finish_reason(generation.finish_reason, is_strict=service.config.openai_strict)
     return CompletionChoice(index, text, scores, reason)
@@ -95,7 +95,7 @@ async def _send(
     completion_id = openai.new_id("cmpl")
     is_strict = service.config.openai_strict
     builders = [
-        ChoiceBuilder(call, await read_echo(service, call, index, generation), generation)
+        ChoiceBuilder(service, call, await read_echo(service, call, index, generation), generation)
         for index, generation in enumerate(generations)
     ]
 

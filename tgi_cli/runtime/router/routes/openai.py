@@ -27,6 +27,7 @@ from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, 
 from tgi_cli.runtime.router.service import Generation
 from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.router.tokens import GeneratedToken
+from tgi_cli.runtime.text.stop_hiding import StopStringHider
 from tgi_cli.runtime.types import FinishReason
 
 if TYPE_CHECKING:
@@ -103,6 +104,18 @@ def finish_reason(reason: FinishReason, *, is_strict: bool = False) -> str:
         is_strict and reason is FinishReason.STOP_SEQUENCE
     )
     return "stop" if is_stop else reason.value
+
+
+def stop_hider(parameters: GenerateParameters, config: RouterConfig) -> StopStringHider | None:
+    """Return what leaves the stop string out of a choice's text, which TGI keeps it in."""
+    return StopStringHider(parameters.stop or ()) if config.openai_strict else None
+
+
+def hide_stop(hider: StopStringHider, text: str, reason: FinishReason | None) -> str:
+    """Return what of `text` to show; `reason` is that of the choice's last piece."""
+    if reason is None:
+        return hider.push(text)
+    return hider.push_last(text, is_stopped=reason is FinishReason.STOP_SEQUENCE)
 
 
 def usage_of(generations: Sequence[Generation], *, runs_per_prompt: int = 1) -> Usage:

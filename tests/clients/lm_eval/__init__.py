@@ -1,0 +1,1 @@
+"""A small task for `lm-eval`, and what transformers scores on it."""
