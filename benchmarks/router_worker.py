@@ -19,6 +19,7 @@ from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 
@@ -45,7 +46,9 @@ async def serve(step_s: str) -> None:
             max_concurrent_requests=2000, max_input_tokens=8000, max_total_tokens=8192
         ),
     )
-    router = RouterServer(config, engine, Tokenizer(text), ChatTemplate(text))
+    tokenizer = Tokenizer(text)
+    checker = GrammarChecker(text.tokenizer_json, tokenizer.vocab_size, ())
+    router = RouterServer(config, engine, tokenizer, ChatTemplate(text), checker)
     await router.start()
     print(router.url, flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):

@@ -19,6 +19,7 @@ from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.ipc.fake_engine import FakeEngine, FakeScript
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 ASSETS = byte_level_tokenizer()
@@ -105,7 +106,8 @@ async def serving(
         **config,
     }
     template = ChatTemplate(ASSETS)
-    router = RouterServer(RouterConfig(**settings), engine, TOKENIZER, template)
+    checker = GrammarChecker(ASSETS.tokenizer_json, TOKENIZER.vocab_size, (END_ID,))
+    router = RouterServer(RouterConfig(**settings), engine, TOKENIZER, template, checker)
     await router.start()
     try:
         async with aiohttp.ClientSession() as session:
@@ -113,6 +115,7 @@ async def serving(
     finally:
         await router.close()
         await template.close()
+        await checker.close()
         engine.shut_down()
         await engine.closed.wait()
         thread.join()

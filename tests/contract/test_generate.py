@@ -277,7 +277,6 @@ VALIDATION = [
         "`inputs` tokens + `max_new_tokens` must be <= 100. "
         "Given: 1 `inputs` tokens and 100 `max_new_tokens`",
     ),
-    ({"grammar": {}}, "`grammar` is not supported by this version; leave it out"),
     ({"adapter_id": "a" * 90}, f"`adapter_id` is not served here: {'a' * 80}…"),
     ({"presence_penalty": -2.1}, "`presence_penalty` must be >= -2.0 and <= 2.0"),
     ({"min_p": 1.1}, "`min_p` must be >= 0.0 and <= 1.0"),

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.block_manager import BlockManager
+from tgi_cli.runtime.engine.grammar.guides import Guides
+from tgi_cli.runtime.engine.grammar.matcher import GrammarError
 from tgi_cli.runtime.engine.plan import Chunk, StepPlan
 from tgi_cli.runtime.engine.runner import Runner
 from tgi_cli.runtime.engine.sampling.prompt_scores import score_prompt
@@ -82,18 +84,26 @@ class Engine:
                 watermark_delta=config.watermark_delta,
             )
         )
+        self._guides = Guides(config)
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._refused: list[RequestFailed] = []  # told with the next step
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work or bool(self._refused)
+        return self._scheduler.has_work or bool(self._refused) or self._guides.has_ready
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether a request waits for its grammar, so that work may come up by itself."""
+        return self._guides.num_held > 0
 
     def add(self, request: NewRequest) -> None:
         """Queue a request; one that this engine can't run fails with the next step."""
         reason = self._reason_to_refuse(request)
         if reason is not None:
-            self._refused.append(RequestFailed(request.request_id, f"Server error: {reason}"))
+            self._refuse(request, reason)
+        elif request.grammar is not None:
+            self._guides.add(request)
         else:
             self._scheduler.add(Sequence(request))
 
@@ -101,6 +111,10 @@ class Engine:
         """Forget a request and free its blocks; one that has ended is no longer known."""
         self._scheduler.remove(request_id)
         self._sampler.forget(request_id)
+        self._guides.forget(request_id)
+
+    def _refuse(self, request: NewRequest, reason: str) -> None:
+        self._refused.append(RequestFailed(request.request_id, f"Server error: {reason}"))
 
     def _reason_to_refuse(self, request: NewRequest) -> str | None:
         """The router has checked all this; a wrong request still must not end the engine."""
@@ -112,11 +126,14 @@ class Engine:
         token_ids = (*request.prompt_ids, *request.output_ids, *request.sampling.logit_bias)
         if min(token_ids) < 0 or max(token_ids) >= self._config.model.vocab_size:
             return "a token id outside the vocabulary"
+        if request.grammar is not None and not self._guides.is_loaded:
+            return "this engine guides no output"
         return None
 
     def step(self) -> StepOutput:
         """Run one step and return what it produced. Call only when there is work."""
         start_ns = self._clock_ns()
+        self._admit_guided()
         plan = self._scheduler.plan_step()
         if dirty := self.blocks.take_dirty():
             self._runner.clear_blocks(dirty)
@@ -153,6 +170,7 @@ class Engine:
         Raises:
             RuntimeError: a step failed, most likely for want of memory; the log has the reason.
         """
+        self._guides.load()
         num_tokens = min(self._config.max_step_tokens, self._config.max_total_tokens - 2)
         self.add(NewRequest(-1, [0] * max(1, num_tokens), 2, SamplingParams(), ignore_eos=True))
         while self.has_work:
@@ -168,6 +186,14 @@ class Engine:
     def _take_refused(self) -> list[RequestFailed]:
         refused, self._refused = self._refused, []
         return refused
+
+    def _admit_guided(self) -> None:
+        """Queue the requests whose grammars are compiled by now."""
+        for request, error in self._guides.take_ready():
+            if error is None:
+                self._scheduler.add(Sequence(request))
+            else:
+                self._refuse(request, str(error))
 
     def _mark_started(self, plan: StepPlan) -> list[int]:
         started = [seq.request_id for seq in plan.sequences if not seq.started]
@@ -198,10 +224,12 @@ class Engine:
 
     def _compute_together(self, chunks: list[Chunk], run: _Run) -> None:
         before_ns = self._clock_ns()
+        finishing = [chunk.seq for chunk in chunks if chunk.is_last]
+        ids = [seq.request_id for seq in finishing]
+        self._guides.start_masks(ids)
         logits = self._runner.run(StepPlan(budget=0, chunks=chunks), score_prompt)
         between_ns = self._clock_ns()
-        finishing = [chunk.seq for chunk in chunks if chunk.is_last]
-        tokens = self._sampler.sample(logits, finishing)
+        tokens = self._sampler.sample(logits, finishing, self._guides.bitmasks(ids))
         for chunk in chunks:
             chunk.seq.num_computed_tokens = chunk.end
         run.sampled += zip(finishing, tokens, strict=True)
@@ -213,6 +241,7 @@ class Engine:
     ) -> RequestFailed:
         self._scheduler.remove_failed(seq, distrusts_prefix=distrusts_prefix)
         self._sampler.forget(seq.request_id)
+        self._guides.forget(seq.request_id)
         return RequestFailed(seq.request_id, message)
 
     def _accept(
@@ -228,8 +257,14 @@ class Engine:
             failures.append(self._fail(seq, NOT_FINITE, distrusts_prefix=True))
             return
         seq.num_sound_tokens = seq.num_computed_tokens
+        try:
+            is_complete = self._guides.accept(seq.request_id, token.token_id)
+        except GrammarError as exc:
+            _log.warning("event=grammar_failed request=%d reason=%s", seq.request_id, exc)
+            failures.append(self._fail(seq, f"Server error: {exc}"))
+            return
         seq.token_ids.append(token.token_id)
-        reason = finish_reason(seq, self._eos_token_ids)
+        reason = finish_reason(seq, self._eos_token_ids, is_complete=is_complete)
         logprobs = [token.logprob] if seq.wants_logprobs else []
         top_tokens = [list(token.top)] if seq.top_n_tokens else []
         outputs.append(
@@ -254,7 +289,7 @@ class Engine:
             batch_size=len(plan.chunks) - len(run.broken),
             num_joined=plan.num_joined,
             num_running=self._scheduler.num_running,
-            num_waiting=self._scheduler.num_waiting,
+            num_waiting=self._scheduler.num_waiting + self._guides.num_held,
             num_blocks_used=self.blocks.num_used_blocks,
             num_reserved_tokens=self.blocks.num_reserved_blocks * self._config.block_size,
             num_preempted=len(plan.preempted),

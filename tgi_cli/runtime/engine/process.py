@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
+_COMPILE_CHECK_S = 0.002  # a grammar that nothing else runs beside is looked for this often
 
 
 def main() -> int:
@@ -148,7 +149,9 @@ def _loop(channel: EngineChannel, engine: Engine, messages: list[ToEngine]) -> i
             channel.send(_step(engine))
         elif any(isinstance(message, AbortRequest) for message in messages):
             channel.send(engine.report())  # no step will say that the blocks are free
-        messages = channel.receive(wait=not engine.has_work)
+        messages = channel.receive(
+            wait=not engine.has_work, at_most_s=_COMPILE_CHECK_S if engine.is_compiling else None
+        )
 
 
 def _step(engine: Engine) -> StepOutput:

@@ -10,10 +10,15 @@ from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.types import FinishReason
 
 
-def finish_reason(seq: Sequence, eos_token_ids: frozenset[int]) -> FinishReason | None:
-    """Return why `seq` ends after its newest token, or None if it goes on."""
+def finish_reason(
+    seq: Sequence, eos_token_ids: frozenset[int], *, is_complete: bool = False
+) -> FinishReason | None:
+    """Return why `seq` ends after its newest token, or None if it goes on.
+
+    `is_complete`: its grammar lets nothing follow, which ends it even if it ignores the end.
+    """
     if seq.num_output_tokens >= seq.max_new_tokens:
         return FinishReason.LENGTH
-    if not seq.ignore_eos and seq.token_ids[-1] in eos_token_ids:
+    if is_complete or (not seq.ignore_eos and seq.token_ids[-1] in eos_token_ids):
         return FinishReason.EOS_TOKEN
     return None

@@ -85,15 +85,16 @@ class EngineChannel:
         except OSError as exc:
             raise PeerGone from exc
 
-    def receive(self, *, wait: bool) -> list[ToEngine]:
+    def receive(self, *, wait: bool, at_most_s: float | None = None) -> list[ToEngine]:
         """Return the messages that have arrived, in order.
 
-        With `wait`, block until there is at least one. Raises `PeerGone` at the end of the stream.
+        With `wait`, block until there is at least one, or for `at_most_s`. Raises `PeerGone` at
+        the end of the stream.
         """
         messages: list[ToEngine] = []
         while True:
             block = wait and not messages
-            if not select.select([self._sock], [], [], None if block else 0)[0]:
+            if not select.select([self._sock], [], [], at_most_s if block else 0)[0]:
                 return messages
             try:
                 data = self._sock.recv(_RECEIVE_BYTES)

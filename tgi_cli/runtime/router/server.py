@@ -20,6 +20,7 @@ from tgi_cli.runtime.router.metrics import Metrics
 from tgi_cli.runtime.router.metrics_site import serve_metrics
 from tgi_cli.runtime.router.service import Service
 from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -38,9 +39,10 @@ class RouterServer:
         engine: EngineClient,
         tokenizer: Tokenizer,
         chat_template: ChatTemplate,
+        grammar_checker: GrammarChecker,
     ) -> None:
         self._config = config
-        self._service = Service(config, engine, tokenizer, chat_template)
+        self._service = Service(config, engine, tokenizer, chat_template, grammar_checker)
         self._runner = web.AppRunner(
             make_app(self._service),
             access_log=None,

@@ -1,6 +1,7 @@
 """Admit a request, validate and tokenize it, run it, turn its tokens into text.
 
-    permit ─► checks ─► tokenize (thread pool) ─► lengths ─► engine ─► detokenize, stop strings
+    permit ─► checks ─► tokenize (thread pool) ─► lengths ─► grammar (worker process)
+        ─► engine ─► detokenize, stop strings
 
 `Generation` is one running request: an async context manager whose exit, however it comes, aborts
 what still runs and returns the permit, so that a client that goes away frees its blocks. Stop
@@ -38,6 +39,7 @@ from tgi_cli.runtime.router.tokens import GeneratedToken, PromptToken, read_prom
 from tgi_cli.runtime.router.tracing import start_tracing
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.detokenizer import Detokenizer
+from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.marked_encoder import MarkedTextEncoder
 from tgi_cli.runtime.text.marked_text import MarkedText
 from tgi_cli.runtime.text.stop_strings import StopStringMatcher
@@ -74,11 +76,13 @@ class Service:
         engine: EngineClient,
         tokenizer: Tokenizer,
         chat_template: ChatTemplate,
+        grammar_checker: GrammarChecker,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.marked_encoder = MarkedTextEncoder(tokenizer)
         self.chat_template = chat_template
+        self._grammar_checker = grammar_checker
         self.metrics = Metrics(config.limits)
         self.tracing = start_tracing(config)
         self.metrics.set("tgi_batch_max_total_tokens", config.max_batch_total_tokens)
@@ -219,7 +223,9 @@ class Service:
             )
             if not prompt_ids:
                 raise ValidationError("`inputs` cannot be empty")
-            validation.check_grammar(parameters)
+            grammar = validation.parse_grammar(parameters, self.config)
+            if grammar is not None:
+                grammar = await self._grammar_checker.check(grammar)
         request = NewRequest(
             next(self._request_ids),
             prompt_ids,
@@ -229,6 +235,7 @@ class Service:
             top_n_tokens=checked.top_n_tokens,
             scores_prompt=prompt.is_scored or checked.scores_prompt,
             prompt_top_n=prompt.num_top,
+            grammar=grammar,
         )
         observation.queued(request.request_id, len(prompt_ids), max_new_tokens)
         with self.trace("schedule"):

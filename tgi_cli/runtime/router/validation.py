@@ -2,7 +2,7 @@
 its text.
 
 `check_stream_only` comes before the permit, `check_parameters` after it and before tokenizing,
-`check_head` after a part of that, `fit_lengths` after all of it, `check_grammar` at the end. What
+`check_head` after a part of that, `fit_lengths` after all of it, `parse_grammar` at the end. What
 this build doesn't do is refused by name, never ignored.
 """
 
@@ -16,8 +16,9 @@ import msgspec
 
 from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
+from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.types import SamplingParams
+from tgi_cli.runtime.types import Grammar, SamplingParams
 
 # TGI checks a request's length for its first scheduling chunk only; longer ones end at the limit.
 _CHECKED_NEW_TOKENS = 1024
@@ -108,12 +109,6 @@ def check_parameters(
         top_n_tokens=top_n_tokens,
         scores_prompt=bool(parameters.decoder_input_details),
     )
-
-
-def check_grammar(parameters: GenerateParameters) -> None:
-    """Check what is last in the order, after the lengths."""
-    if parameters.grammar is not None:
-        raise unsupported("grammar")
 
 
 def _check_sampling(p: GenerateParameters, vocab_size: int) -> SamplingParams:
@@ -272,6 +267,15 @@ def _asked_at_least(checked: CheckedParameters, limits: RequestLimits) -> int:
 
 def _checked_new_tokens(asked: int, limits: RequestLimits) -> int:
     return asked if limits.strict_lengths else min(asked, _CHECKED_NEW_TOKENS)
+
+
+def parse_grammar(parameters: GenerateParameters, config: RouterConfig) -> Grammar | None:
+    """Return what the output must match, not yet compiled. Raises `ValidationError`."""
+    if parameters.grammar is None:
+        return None
+    if not config.supports_grammars and parameters.grammar.get("type") != "text":
+        raise ValidationError("grammar is not supported")
+    return grammars.parse(parameters.grammar)
 
 
 def _too_long(num_input: str, num_new: int, limits: RequestLimits) -> ValidationError:

@@ -27,7 +27,7 @@ from tgi_cli.runtime.config.check_options import asked_input_tokens, check_optio
 from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.resolve import ATTENTION, log_config, resolve
-from tgi_cli.runtime.config.resolved import ResolvedConfig
+from tgi_cli.runtime.config.resolved import ResolvedConfig, RouterConfig
 from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
@@ -41,6 +41,7 @@ from tgi_cli.runtime.serving.screen import Screen
 from tgi_cli.runtime.serving.stop_signals import StopSignals
 from tgi_cli.runtime.serving.supervisor import EngineProcess
 from tgi_cli.runtime.text.chat_template import ChatTemplate
+from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -114,12 +115,17 @@ class _Launch:
         chat_template = ChatTemplate(model.text)
         stack.push_async_callback(chat_template.close)
         await chat_template.start()
+        checker = GrammarChecker(
+            model.text.tokenizer_json, model.config.vocab_size, model.eos_token_ids
+        )
+        stack.push_async_callback(checker.close)
+        router_config = await _check_guidance(config.router, checker)
 
         await _wait_ready(engine, process)
         _log.info("Shard ready in %.1fs", time.monotonic() - started_at)
 
         _log.info("Starting Webserver")
-        router = RouterServer(config.router, engine, tokenizer, chat_template)
+        router = RouterServer(router_config, engine, tokenizer, chat_template, checker)
         stack.push_async_callback(router.close)
         try:
             await router.start()
@@ -192,6 +198,17 @@ class _Server:
     engine: EngineClient
     process: EngineProcess
     drain_timeout_s: float
+
+
+async def _check_guidance(config: RouterConfig, checker: GrammarChecker) -> RouterConfig:
+    """Start the checker of grammars; go on without them if this model's tokens can't be guided."""
+    if not config.supports_grammars:
+        return config
+    reason = await checker.start()
+    if reason is None:
+        return config
+    _log.warning("Guided output is off: %s", reason)
+    return msgspec.structs.replace(config, supports_grammars=False)
 
 
 async def _wait_ready(engine: EngineClient, process: EngineProcess) -> None:

@@ -10,9 +10,6 @@ such a token for a sign (say, cuts a reply at `</think>`) takes it for text too.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,10 +18,11 @@ import msgspec
 from tgi_cli.errors import MissingTemplateVariable, TemplateError
 from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.text.marked_text import MarkedText, Marker, special_pattern
-from tgi_cli.runtime.text.template_worker import LENGTH, RenderReply, RenderRequest
+from tgi_cli.runtime.text.template_worker import RenderReply, RenderRequest
+from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess, WorkerUnavailable
 
 TIME_LIMIT_S = 2.0
-_START_TIME_LIMIT_S = 30.0
+_WORKER = "tgi_cli.runtime.text.template_worker"
 
 Message = Mapping[str, Any]
 
@@ -55,18 +53,16 @@ class ChatTemplate:
         added = msgspec.json.decode(assets.tokenizer_json, type=_AddedTokens).added_tokens
         self._special = special_pattern(token.content for token in added if token.special)
         self._time_limit_s = time_limit_s
-        self._worker: asyncio.subprocess.Process | None = None
-        self._lock = asyncio.Lock()
+        greeting = msgspec.json.encode(RenderRequest("", {}))
+        self._worker = WorkerProcess(_WORKER, greeting, time_limit_s)
 
     async def start(self) -> None:
         """Start the worker, so that the first chat doesn't wait for it."""
         if self._templates:
-            async with self._lock:
-                await self._ensure_worker()
+            await self._worker.start()
 
     async def close(self) -> None:
-        worker, self._worker = self._worker, None
-        await _end(worker)
+        await self._worker.close()
 
     def source(self, *, has_tools: bool = False) -> str:
         """Return the template that `render` would use, or "" if there is none."""
@@ -111,63 +107,18 @@ class ChatTemplate:
         return RenderedChat(marked.plain, marked)
 
     async def _render(self, request: RenderRequest) -> str:
-        payload = msgspec.json.encode(request)  # numbers have no bound there
-        async with self._lock:
-            worker = await self._ensure_worker()
-            try:
-                async with asyncio.timeout(self._time_limit_s):
-                    reply = await _exchange(worker, payload)
-            except TimeoutError as exc:
-                raise TemplateError(f"rendering took longer than {self._time_limit_s:g} s") from exc
-            except (asyncio.IncompleteReadError, OSError) as exc:
-                raise TemplateError("the renderer ended while rendering") from exc
-            finally:
-                # Whatever was cut off half-way, be it by us or by the caller, leaves the pipe
-                # unusable.
-                if sys.exc_info()[0] is not None:
-                    self._worker = None
-                    await _end(worker)
+        try:
+            answer = await self._worker.ask(msgspec.json.encode(request))  # numbers have no bound
+        except TimeoutError as exc:
+            raise TemplateError(f"rendering took longer than {self._time_limit_s:g} s") from exc
+        except (WorkerEnded, WorkerUnavailable) as exc:
+            raise TemplateError("the renderer ended while rendering") from exc
+        reply = msgspec.json.decode(answer, type=RenderReply)
         if reply.missing_variable is not None:
             raise MissingTemplateVariable(reply.missing_variable)
         if reply.text is None:
             raise TemplateError(reply.error or "unknown")
         return reply.text
-
-    async def _ensure_worker(self) -> asyncio.subprocess.Process:
-        if self._worker is None or self._worker.returncode is not None:
-            # Nothing of the environment but what Python needs: secrets stay out of a template's
-            # process.
-            kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
-            worker = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the current folder may be a model's: import nothing from it
-                *("-m", "tgi_cli.runtime.text.template_worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={name: os.environ[name] for name in kept if name in os.environ},
-                start_new_session=True,
-                limit=1 << 26,
-            )
-            # A first render proves that it is up, so that starting doesn't count as rendering.
-            async with asyncio.timeout(_START_TIME_LIMIT_S):
-                await _exchange(worker, msgspec.json.encode(RenderRequest("", {})))
-            self._worker = worker
-        return self._worker
-
-
-async def _exchange(worker: asyncio.subprocess.Process, payload: bytes) -> RenderReply:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(LENGTH.pack(len(payload)) + payload)
-    await worker.stdin.drain()
-    (length,) = LENGTH.unpack(await worker.stdout.readexactly(LENGTH.size))
-    return msgspec.json.decode(await worker.stdout.readexactly(length), type=RenderReply)
-
-
-async def _end(worker: asyncio.subprocess.Process | None) -> None:
-    if worker is not None and worker.returncode is None:
-        worker.kill()
-        await worker.wait()
 
 
 def _cut_after_final_message(text: str, messages: Sequence[Message]) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import json
 import resource
-import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,9 +26,10 @@ import jinja2.parser
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tgi_cli.runtime.text.worker_process import frames, send_frame
+
 MAX_OUTPUT_CHARS = 4 << 20
 MAX_MEMORY_BYTES = 1 << 30
-LENGTH = struct.Struct("<I")
 
 
 class RenderRequest(msgspec.Struct, array_like=True):
@@ -114,8 +114,8 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     environment = make_environment()
     compiled: dict[str, jinja2.Template] = {}
     decode: Callable[[bytes], RenderRequest] = msgspec.json.Decoder(RenderRequest).decode
-    while header := source.read(LENGTH.size):
-        request = decode(source.read(LENGTH.unpack(header)[0]))
+    for question in frames(source):
+        request = decode(question)
         try:
             template = compiled.get(request.template)
             if template is None:
@@ -125,9 +125,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             reply = RenderReply(None, f"syntax error: {exc.message} (in <string>:{exc.lineno})")
         except (RecursionError, MemoryError) as exc:
             reply = RenderReply(None, f"the template can't be compiled ({type(exc).__name__})")
-        payload = msgspec.json.encode(reply)
-        sink.write(LENGTH.pack(len(payload)) + payload)
-        sink.flush()
+        send_frame(sink, msgspec.json.encode(reply))
 
 
 if __name__ == "__main__":

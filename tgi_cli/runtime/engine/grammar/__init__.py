@@ -1,0 +1,1 @@
+"""Guided decoding: which tokens a grammar allows next."""
