@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("router", "serving", "kernels", "neighbours")
+NAMES = ("router", "serving", "kernels", "neighbours", "prefix")
 _USUAL = ("router", "serving")
 
 

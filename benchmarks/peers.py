@@ -86,6 +86,10 @@ def _tgi(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Comm
     return _our_command(str(folder), threads, port), "tgi", {}
 
 
+def _tgi_uncached(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Command:
+    return _our_command(str(folder), threads, port), "tgi", {"PREFIX_CACHING": "0"}
+
+
 def _tgi_gguf(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Command:
     return [*_our_command(str(gguf), threads, port), "--quantize", "gguf"], "tgi", {}
 
@@ -120,6 +124,7 @@ def _llama(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Co
 
 _STARTERS = {
     "tgi": _tgi,
+    "tgi-uncached": _tgi_uncached,
     "tgi-gguf": _tgi_gguf,
     "transformers": _transformers,
     "vllm": _vllm,

@@ -39,8 +39,8 @@ class Recorder:
         self.digests: dict[tuple[int, int], bytes] = {}  # by request and number of tokens
         self.num_tokens = 0
 
-    def run(self, plan: StepPlan) -> Any:
-        logits = self._runner.run(plan)
+    def run(self, plan: StepPlan, score_prompt: Any = None) -> Any:
+        logits = self._runner.run(plan, score_prompt)
         finishing = [chunk for chunk in plan.chunks if chunk.is_last]
         for chunk, row in zip(finishing, logits, strict=True):
             digest = hashlib.blake2b(row.numpy().tobytes()).digest()
