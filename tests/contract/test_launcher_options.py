@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 from typer.testing import CliRunner
 
+from tests.architecture.imports import ROOT
 from tgi_cli import runtime
 from tgi_cli.app import app
 from tgi_cli.errors import ArgumentError
@@ -167,6 +168,14 @@ def test_the_tables_have_every_option() -> None:
     assert {setting.name for setting in SETTINGS if not setting.has_flag} == {
         field_of(row) for row in VARIABLES
     }
+
+
+def test_the_guide_names_what_changes_nothing() -> None:
+    guide = (ROOT / "docs/guides/configuration.md").read_text()
+
+    for setting in SETTINGS:
+        if setting.no_effect:
+            assert (setting.flag if setting.has_flag else setting.variable) in guide
 
 
 @pytest.fixture

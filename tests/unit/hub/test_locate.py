@@ -95,7 +95,9 @@ def test_chat_template_json_comes_before_the_tokenizers(copy):
     assert templates == {"default": "a", "tool_use": "b"}
 
 
-def test_another_tokenizer_config_can_be_given(copy, tmp_path_factory):
+@pytest.mark.parametrize("beside_the_model", ["chat_template.jinja", "unrelated.txt"])
+def test_another_tokenizer_config_can_be_given(beside_the_model, copy, tmp_path_factory):
+    (copy / beside_the_model).write_text("the model's own")
     path = tmp_path_factory.mktemp("other") / "t.json"
     path.write_text(json.dumps({"bos_token": {"content": "<b>"}, "chat_template": "other"}))
 
@@ -200,3 +202,20 @@ def test_a_folder_of_weights_must_exist(tiny):
 def test_weights_of_a_gguf_file_cannot_come_from_elsewhere(tmp_path):
     with pytest.raises(UnsupportedModelError, match="one GGUF file"):
         locate_model("demo", weights_folder=str(tmp_path))
+
+
+def test_another_tokenizer_config_can_be_given_for_a_gguf_file(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"chat_template": "other", "model_max_length": 77}))
+
+    plain = locate_model("demo").text
+    text = locate_model("demo", tokenizer_config_path=str(path)).text
+
+    assert text.chat_templates == {"default": "other"}
+    assert text.model_max_length == 77
+    assert (text.bos_token, text.eos_token) == (plain.bos_token, plain.eos_token)
+
+
+def test_a_tokenizer_config_that_is_given_must_exist():
+    with pytest.raises(ModelNotFoundError, match="no such file"):
+        locate_model("demo", tokenizer_config_path="no-such-file.json")

@@ -1,7 +1,7 @@
 """What was asked for: the options of `tgi serve`, before anything is derived from them.
 
-`None` means that nobody said, so that `resolve.py` decides. `env.py` is the table of flags and
-variables that fill these fields; defaults stand here alone. Spec: launcher-options.md section 2.
+`None` means that nobody said, so that `resolve.py` decides. `settings/` is the table of flags
+and variables that fill these fields; defaults stand here alone. Spec: launcher-options.md 2 and 5.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_json
-from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets
+from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets, with_tokenizer_config
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 
 _ROPE_DIVISORS = "rope_freqs.weight"
@@ -68,7 +68,7 @@ def locate_model(
     """
     if model_id == DEMO_ID:
         _check_no_weights_folder(model_id, weights_folder)
-        return _locate_gguf(model_id, demo_path())
+        return _locate_gguf(model_id, demo_path(), tokenizer_config_path)
     path = Path(model_id).expanduser()
     if path.is_dir():
         return _locate_folder(model_id, path, weights_folder, tokenizer_config_path)
@@ -78,7 +78,7 @@ def locate_model(
                 f"{model_id}: a file that isn't a .gguf; give a folder, a .gguf file or a hub id."
             )
         _check_no_weights_folder(model_id, weights_folder)
-        return _locate_gguf(model_id, path)
+        return _locate_gguf(model_id, path, tokenizer_config_path)
     if path.suffix == ".gguf" or model_id.startswith((".", "~", os.sep)) or model_id.count("/") > 1:
         raise ModelNotFoundError(
             f"{model_id}: no such file or folder.", hint="Check the path given as --model-id."
@@ -92,12 +92,13 @@ def locate_model(
     return dataclasses.replace(located, sha=fetched.sha, pipeline_tag=fetched.pipeline_tag)
 
 
-def _locate_gguf(model_id: str, path: Path) -> LocatedModel:
+def _locate_gguf(model_id: str, path: Path, tokenizer_config_path: str | None) -> LocatedModel:
     file = GgufFile(path)
     config = parse_gguf_metadata(
         file.metadata, frozenset(file.tensors), path.name, _rope_divisors(file)
     )
     text = gguf_text_assets(file.metadata, path.name)
+    text = with_tokenizer_config(text, tokenizer_config_path)
     weights = _checked_weights(config, "gguf", [path])
     eos = gguf_eos_token_ids(file.metadata)
     return LocatedModel(model_id, None, None, config, weights, eos, text)
@@ -123,7 +124,7 @@ def _locate_folder(
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
             _check_no_weights_folder(model_id, weights_folder)
-            return _locate_gguf(model_id, ggufs[0])
+            return _locate_gguf(model_id, ggufs[0], tokenizer_config_path)
         reason = "no config.json" if not ggufs else f"{len(ggufs)} .gguf files: name one of them"
         raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
     raw_config = read_json(folder / "config.json")

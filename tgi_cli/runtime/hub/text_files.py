@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tgi_cli.errors import ModelNotFoundError, UnsupportedModelError
 from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.hub.json_files import read_json, read_text
@@ -27,18 +29,38 @@ def read_text_assets(folder: Path, tokenizer_config_path: str | None) -> TextAss
             f"{folder.name}: no tokenizer.json; this build needs the tokenizer in that format.",
             hint="Load the tokenizer with transformers and save_pretrained it beside the weights.",
         )
-    config = _tokenizer_config(folder, tokenizer_config_path)
-    length: Any = config.get("model_max_length")
+    if tokenizer_config_path is None:
+        config = _read_if_there(folder / "tokenizer_config.json")
+        templates = _chat_templates(folder, config)
+    else:
+        config = _read_given(tokenizer_config_path)
+        # A template that was asked for by name comes before those that lie beside the model.
+        templates = _templates_in(config) or _chat_templates(folder, config)
     return TextAssets(
         tokenizer_json=read_text(tokenizer),
         bos_token=_token(config.get("bos_token")),
         eos_token=_token(config.get("eos_token")),
-        chat_templates=_chat_templates(folder, config),
-        model_max_length=(
-            int(length)
-            if type(length) in (int, float) and 0 < length < _PLACEHOLDER_LENGTH
-            else None
-        ),
+        chat_templates=templates,
+        model_max_length=_max_length(config),
+    )
+
+
+def with_tokenizer_config(text: TextAssets, tokenizer_config_path: str | None) -> TextAssets:
+    """Return a GGUF file's assets with what the given tokenizer_config.json says in their place.
+
+    Raises:
+        ModelNotFoundError: `tokenizer_config_path` doesn't exist.
+        CorruptModelError: it isn't what its name says.
+    """
+    if tokenizer_config_path is None:
+        return text
+    config = _read_given(tokenizer_config_path)
+    return msgspec.structs.replace(
+        text,
+        bos_token=_token(config.get("bos_token")) or text.bos_token,
+        eos_token=_token(config.get("eos_token")) or text.eos_token,
+        chat_templates=_templates_in(config) or text.chat_templates,
+        model_max_length=_max_length(config) or text.model_max_length,
     )
 
 
@@ -60,13 +82,19 @@ def eos_token_ids(folder: Path, config: Mapping[str, Any], text: TextAssets) -> 
     return () if index is None else (index,)
 
 
-def _tokenizer_config(folder: Path, override: str | None) -> dict[str, Any]:
-    if override is not None:
-        path = Path(override).expanduser()
-        if not path.is_file():
-            raise ModelNotFoundError(f"{override}: no such file (--tokenizer-config-path).")
-        return read_json(path)
-    return _read_if_there(folder / "tokenizer_config.json")
+def _read_given(tokenizer_config_path: str) -> dict[str, Any]:
+    path = Path(tokenizer_config_path).expanduser()
+    if not path.is_file():
+        raise ModelNotFoundError(
+            f"{tokenizer_config_path}: no such file (--tokenizer-config-path)."
+        )
+    return read_json(path)
+
+
+def _max_length(config: Mapping[str, Any]) -> int | None:
+    length: Any = config.get("model_max_length")
+    is_real = type(length) in (int, float) and 0 < length < _PLACEHOLDER_LENGTH
+    return int(length) if is_real else None
 
 
 def _token(value: object) -> str | None:
