@@ -219,9 +219,13 @@ async def test_errors_of_a_stream_are_an_event_with_the_true_status():
         assert await client.metric("tgi_requests_running") == 0
 
     message = "Input validation error: `temperature` must be strictly positive"
-    assert refused == [{"error": {"message": message, "http_status_code": 422}}, "[DONE]"]
+    error = {"message": message, "http_status_code": 422}
+    assert refused == [{"error": error, "error_type": "validation"}, "[DONE]"]
     assert overloaded == [
-        {"error": {"message": "Model is overloaded", "http_status_code": 429}},
+        {
+            "error": {"message": "Model is overloaded", "http_status_code": 429},
+            "error_type": "overloaded",
+        },
         "[DONE]",
     ]
 

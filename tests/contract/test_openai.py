@@ -109,7 +109,10 @@ async def test_an_overloaded_chat_stream_says_so_and_ends():
         events = await client.stream("/v1/chat/completions", {**CHAT, "stream": True})
 
     assert events == [
-        {"error": {"message": "Model is overloaded", "http_status_code": 429}},
+        {
+            "error": {"message": "Model is overloaded", "http_status_code": 429},
+            "error_type": "overloaded",
+        },
         "[DONE]",
     ]
 

@@ -184,7 +184,9 @@ async def _events(generation: Generation, encode: Encoder) -> AsyncIterator[byte
 def error_event(error: RequestError, *, is_strict: bool = False) -> bytes:
     if is_strict:
         return event(_strict_body(error.wire_text, error.status, error.kind))
-    return event({"error": {"message": error.wire_text, "http_status_code": error.status}})
+    # Beside TGI's two keys the type, by which clients of TGI choose the error that they raise.
+    body = {"message": error.wire_text, "http_status_code": error.status}
+    return event({"error": body, "error_type": error.kind})
 
 
 def tell_errors_in_openai_form(request: web.Request) -> None:
