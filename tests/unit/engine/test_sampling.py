@@ -61,7 +61,36 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_mass():
     assert kept_ids(steps.top_p(candidates, 0.01)) == [1]
 
 
-def test_top_p_of_a_flat_row_wider_than_the_partial_sort_equals_the_full_sort():
+SCORES = st.lists(st.floats(-40, 40, width=32) | st.just(-math.inf), min_size=1, max_size=60)
+
+
+def slow_kept(keys: torch.Tensor, probabilities: torch.Tensor, p: float) -> tuple[set, set]:
+    """Sort all by key; return who must be kept, and who may be, at a mass of about `p`."""
+    keys, order = keys.sort(stable=True)
+    before = probabilities[order].cumsum(-1) - probabilities[order]
+    last = [keys[(before < mass).sum() - 1] for mass in (p - 1e-9, p + 1e-9)]
+    must, may = (set(order[keys <= key].tolist()) for key in last)
+    return must, may
+
+
+@settings(max_examples=150, deadline=None)
+@given(scores=SCORES.filter(lambda s: max(s) > -math.inf), p=st.floats(0.001, 0.999))
+def test_cuts_by_mass_equal_a_sort_of_everything(scores, p):
+    logprobs = torch.log_softmax(torch.tensor(scores).double(), -1)
+    probabilities = logprobs.exp()
+    distance = (-logprobs + (probabilities * logprobs).nan_to_num(0.0).sum()).abs()
+
+    kept = {
+        "top_p": (steps.top_p(whole(*scores), p), -logprobs),
+        "typical_p": (steps.typical_p(whole(*scores), p), distance),
+    }
+
+    for name, (candidates, keys) in kept.items():
+        must, may = slow_kept(keys, probabilities, p)
+        assert must <= set(kept_ids(candidates)) <= may, name
+
+
+def test_top_p_of_a_wide_flat_row_equals_the_full_sort():
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(5003, generator=generator) * 0.01
 
@@ -72,7 +101,7 @@ def test_top_p_of_a_flat_row_wider_than_the_partial_sort_equals_the_full_sort():
     assert kept_ids(kept) == sorted(order[:count].tolist())
 
 
-def test_typical_of_a_flat_row_wider_than_the_partial_sort_equals_the_full_sort():
+def test_typical_of_a_wide_flat_row_equals_the_full_sort():
     logits = torch.randn(5003, generator=torch.Generator().manual_seed(5)) * 0.01
 
     kept = steps.typical_p(steps.Candidates(logits, None), 0.9)
@@ -119,6 +148,44 @@ def test_draws_follow_the_distribution():
 
     for token_id, share in ((10, 0.5), (20, 0.3), (30, 0.2)):
         assert abs(drawn.count(token_id) / 3000 - share) < 0.03
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    row=st.lists(st.floats(-60, 60, width=32), min_size=VOCAB_SIZE, max_size=VOCAB_SIZE),
+    params=st.fixed_dictionaries(
+        {
+            "do_sample": st.booleans(),
+            "temperature": st.floats(1e-9, 1e9),
+            "top_k": st.integers(0, 200),
+            "top_p": st.floats(1e-9, 1.0),
+            "typical_p": st.floats(1e-9, 1.0),
+            "min_p": st.floats(0, 1),
+            "repetition_penalty": st.floats(1e-9, 1e9),
+            "frequency_penalty": st.floats(-2, 2),
+            "presence_penalty": st.floats(-2, 2),
+            "logit_bias": st.dictionaries(st.integers(0, VOCAB_SIZE - 1), st.floats(-100, 100)),
+            "min_tokens": st.integers(0, 3),
+            "watermark": st.booleans(),
+            "seed": st.integers(0, 2**64 - 1),
+        }
+    ),
+    allowed=st.none() | st.sets(st.integers(0, VOCAB_SIZE - 1), min_size=1),
+)
+def test_whatever_is_asked_a_token_that_may_be_chosen_comes_out(row, params, allowed):
+    seq = Sequence(request(prompt_ids=[1, 2, 2], output_ids=[4, 4], max_new_tokens=9, **params))
+    seq.top_n_tokens = 2
+    bitmask = None if allowed is None else bitmask_of(allowed)
+
+    token = sample_row(torch.tensor(row), seq, bitmask, eos_token_ids=(3, 4))
+
+    assert math.isfinite(token.logprob)
+    assert token.logprob <= 1e-6
+    assert token.top[0].logprob >= token.logprob
+    reported = {score.id for score in token.top} | {token.token_id}
+    assert reported <= (set(range(VOCAB_SIZE)) if allowed is None else allowed)
+    if params["min_tokens"] == 3 and (allowed is None or allowed - {3, 4}):
+        assert not reported & {3, 4}
 
 
 def test_the_token_depends_on_seed_and_position_but_not_on_the_neighbours():

@@ -12,7 +12,6 @@ Meister et al., arXiv:2202.00666. Repetition penalty: Keskar et al., CTRL, arXiv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,8 @@ from torch import Tensor
 from tgi_cli.runtime.ipc.messages import TokenScore
 
 _LARGEST = torch.finfo(torch.float32).max / 4  # what an extreme penalty gives, in place of infinity
-_PARTIAL_SORT = 1024  # scores looked at before a cut by mass sorts everything
+_BINS_PER_NAT, _NUM_BINS = 64, 4096  # beyond 64 nats nothing has mass
+_BLOCK = 64
 MAX_TIES = 64  # reported beyond the best N: a flat row ties from end to end
 
 
@@ -48,21 +48,24 @@ def apply_watermark(logits: Tensor, is_green: Tensor, delta: float) -> Tensor:
     return logits + delta * is_green
 
 
-def apply_repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Divide positive scores of the ids in `seen` [V] bool by `penalty`, multiply negative ones."""
+def apply_repetition_penalty(logits: Tensor, seen_ids: Tensor, penalty: float) -> Tensor:
+    """Divide positive scores of `seen_ids` [S], distinct, by `penalty`, multiply negative ones."""
     penalty = _bounded(penalty)
-    penalised = torch.where(logits < 0, logits * penalty, logits / penalty)
-    return torch.where(seen, penalised, logits).clamp(-_LARGEST, _LARGEST)
+    scores = logits[seen_ids]
+    penalised = torch.where(scores < 0, scores * penalty, scores / penalty)
+    return logits.index_copy(0, seen_ids, penalised.clamp(-_LARGEST, _LARGEST))
 
 
-def apply_frequency_penalty(logits: Tensor, output_counts: Tensor, penalty: float) -> Tensor:
-    """Subtract `penalty` once for each time that an id stands in the output; counts are [V]."""
-    return logits - penalty * output_counts
+def apply_frequency_penalty(
+    logits: Tensor, output_ids: Tensor, counts: Tensor, penalty: float
+) -> Tensor:
+    """Subtract `penalty` from `output_ids` [O], distinct, once for each of their `counts` [O]."""
+    return logits.index_add(0, output_ids, -penalty * counts)
 
 
-def apply_presence_penalty(logits: Tensor, output_counts: Tensor, penalty: float) -> Tensor:
-    """Subtract `penalty` once from every id that stands in the output; counts are [V]."""
-    return logits - penalty * (output_counts > 0)
+def apply_presence_penalty(logits: Tensor, output_ids: Tensor, penalty: float) -> Tensor:
+    """Subtract `penalty` once from each of `output_ids` [O], which are distinct."""
+    return logits.index_add(0, output_ids, torch.full(output_ids.shape, -penalty))
 
 
 def apply_bias(logits: Tensor, ids: Tensor, biases: Tensor) -> Tensor:
@@ -102,19 +105,14 @@ def top_k(candidates: Candidates, k: int) -> Candidates:
     """Keep the `k` highest scores and those equal to the lowest of them."""
     if k >= candidates.logits.numel():
         return candidates
-    threshold = torch.topk(candidates.logits, k).values[-1]
-    return candidates.keep(candidates.logits >= threshold)
+    return candidates.keep(candidates.logits >= _highest(candidates.logits, k)[-1])
 
 
 def top_p(candidates: Candidates, p: float) -> Candidates:
     """Keep the smallest set of the highest scores whose probability reaches `p`."""
-    probabilities = torch.softmax(candidates.logits.double(), dim=-1)
-
-    def highest(count: int) -> tuple[Tensor, Tensor]:
-        values = torch.topk(probabilities, count).values
-        return values, values
-
-    return candidates.keep(probabilities >= _reaching(highest, probabilities.numel(), p))
+    logprobs = torch.log_softmax(candidates.logits.double(), dim=-1)
+    surprise = -logprobs
+    return candidates.keep(surprise <= _reaching(surprise, logprobs.exp(), p))
 
 
 def min_p(candidates: Candidates, share: float) -> Candidates:
@@ -130,27 +128,38 @@ def typical_p(candidates: Candidates, p: float) -> Candidates:
     # NumPy adds in one order whatever the number of threads.
     entropy = -float((probabilities * logprobs).nan_to_num(0.0).numpy().sum())
     distance = (-logprobs - entropy).abs()
-
-    def nearest(count: int) -> tuple[Tensor, Tensor]:
-        values, order = torch.topk(distance, count, largest=False)
-        return values, probabilities[order]
-
-    return candidates.keep(distance <= _reaching(nearest, distance.numel(), p))
+    return candidates.keep(distance <= _reaching(distance, probabilities, p))
 
 
-def _reaching(best: Callable[[int], tuple[Tensor, Tensor]], size: int, p: float) -> Tensor:
-    """Return the key at which the best of `size` tokens together reach the probability `p`.
+def _reaching(keys: Tensor, probabilities: Tensor, p: float) -> Tensor:
+    """Return the key up to which the tokens with the lowest reach the probability `p` together.
 
-    `best(count)` returns the keys of that many, best first, and their probabilities. Nearly always
-    the cut falls among the first few; only a flat row needs all of them in order.
+    keys, probabilities: [C] float64, keys not negative. The vocabulary isn't sorted: a histogram
+    tells into which bin the mass falls, and only what lies in that one is.
     """
-    keys, probabilities = best(min(_PARTIAL_SORT, size))
-    mass = torch.cumsum(probabilities, dim=-1)
-    if mass[-1] < p and keys.numel() < size:
-        keys, probabilities = best(size)
-        mass = torch.cumsum(probabilities, dim=-1)
+    bins = (keys * _BINS_PER_NAT).clamp_(max=_NUM_BINS - 1).long()
+    mass = torch.cumsum(torch.bincount(bins, probabilities, _NUM_BINS), dim=-1)
+    index = min(int((mass < p).sum()), _NUM_BINS - 1)
+    before = float(mass[index - 1]) if index else 0.0
+    inside = (bins == index).nonzero().squeeze(-1)
+    if not len(inside):  # p is 1 but for rounding: all are needed
+        return keys.max()
+    ordered, order = torch.sort(keys[inside])
+    mass = before + torch.cumsum(probabilities[inside][order], dim=-1)
     # The first place at which the mass reaches p is the last one kept.
-    return keys[min(int((mass < p).sum()), keys.numel() - 1)]
+    return ordered[min(int((mass < p).sum()), len(ordered) - 1)]
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
+    """Return the `count` highest of `scores` [C], in descending order.
+
+    The highest of each block bound from below what the last of them can be; few reach that.
+    """
+    num_blocks = scores.numel() // _BLOCK
+    if count < num_blocks:
+        maxima = scores[: num_blocks * _BLOCK].view(num_blocks, _BLOCK).amax(-1)
+        scores = scores[scores >= torch.topk(maxima, count).values[-1]]
+    return torch.topk(scores, count).values
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +191,7 @@ def best_scores(candidates: Candidates, count: int, best_logprob: float) -> list
     log-probability of the best, from which the others' follow.
     """
     logits = candidates.logits
-    highest = torch.topk(logits, min(count, logits.numel())).values
+    highest = _highest(logits, min(count, logits.numel()))
     ties = (logits >= highest[-1]) & (logits > -math.inf)
     indices = ties.nonzero().squeeze(-1)
     scores = logits[indices]

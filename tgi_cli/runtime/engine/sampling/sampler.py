@@ -42,19 +42,36 @@ class SamplerConfig:
 class _Memory:
     """What a sequence's steps need besides its row, made once and kept up to date."""
 
-    def __init__(self, params: SamplingParams, vocab_size: int) -> None:
-        self.seen = torch.zeros(vocab_size, dtype=torch.bool)  # ids of prompt and output
-        self.output_counts = torch.zeros(vocab_size, dtype=torch.float32)
+    def __init__(self, params: SamplingParams) -> None:
+        self.seen_ids = _DistinctIds()  # of prompt and output
+        self.output_ids = _DistinctIds()
         self.bias_ids = torch.tensor(list(params.logit_bias), dtype=torch.int64)
         self.biases = torch.tensor(list(params.logit_bias.values()), dtype=torch.float32)
         self._num_tokens = 0
 
     def catch_up(self, seq: Sequence) -> None:
-        new = seq.token_ids[self._num_tokens :]
-        self.seen[new] = True
-        for token_id in seq.token_ids[max(self._num_tokens, seq.num_prompt_tokens) :]:
-            self.output_counts[token_id] += 1
+        self.seen_ids.add(seq.token_ids[self._num_tokens :])
+        self.output_ids.add(seq.token_ids[max(self._num_tokens, seq.num_prompt_tokens) :])
         self._num_tokens = seq.num_tokens
+
+
+class _DistinctIds:
+    """Ids in the order in which they first came, and how often each did."""
+
+    def __init__(self) -> None:
+        self.ids = torch.empty(0, dtype=torch.int64)
+        self.counts = torch.empty(0)
+        self._places: dict[int, int] = {}
+
+    def add(self, token_ids: list[int]) -> None:
+        places = self._places
+        new = [i for i in dict.fromkeys(token_ids) if i not in places]
+        if new:
+            places.update(zip(new, range(len(places), len(places) + len(new)), strict=True))
+            self.ids = torch.cat((self.ids, torch.tensor(new)))
+            self.counts = torch.cat((self.counts, torch.zeros(len(new))))
+        where = torch.tensor([places[i] for i in token_ids], dtype=torch.int64)
+        self.counts.index_add_(0, where, torch.ones(len(where)))
 
 
 class Sampler:
@@ -88,7 +105,9 @@ class Sampler:
             zip(best.tolist(), logprobs.tolist(), sequences, strict=True)
         ):
             bitmask = None if bitmasks is None else bitmasks[index]
-            if not seq.takes_best or bitmask is not None:
+            if math.isnan(logprob):
+                sampled.append(SampledToken(token_id, logprob))
+            elif not seq.takes_best or bitmask is not None:
                 sampled.append(self._sample_row(logits[index], seq, bitmask))
             elif seq.top_n_tokens:
                 sampled.append(_best(logits[index], token_id, logprob, seq))
@@ -98,8 +117,6 @@ class Sampler:
 
     def _sample_row(self, row: Tensor, seq: Sequence, bitmask: Tensor | None) -> SampledToken:
         params = seq.sampling
-        if not bool(torch.isfinite(row).all()):
-            return SampledToken(0, math.nan)
         row = self._change_scores(row, seq, params)
         if bitmask is not None:
             row = steps.apply_bitmask(row, bitmask)
@@ -128,15 +145,20 @@ class Sampler:
             return row
         memory = self._memories.get(seq.request_id)
         if memory is None:
-            memory = _Memory(params, self._config.vocab_size)
+            memory = _Memory(params)
             self._memories[seq.request_id] = memory
         memory.catch_up(seq)
+        output = memory.output_ids
         if params.repetition_penalty != 1.0:
-            row = steps.apply_repetition_penalty(row, memory.seen, params.repetition_penalty)
+            row = steps.apply_repetition_penalty(
+                row, memory.seen_ids.ids, params.repetition_penalty
+            )
         if params.frequency_penalty:
-            row = steps.apply_frequency_penalty(row, memory.output_counts, params.frequency_penalty)
+            row = steps.apply_frequency_penalty(
+                row, output.ids, output.counts, params.frequency_penalty
+            )
         if params.presence_penalty:
-            row = steps.apply_presence_penalty(row, memory.output_counts, params.presence_penalty)
+            row = steps.apply_presence_penalty(row, output.ids, params.presence_penalty)
         if params.logit_bias:
             row = steps.apply_bias(row, memory.bias_ids, memory.biases)
         return row
@@ -159,6 +181,6 @@ def _best(row: Tensor, token_id: int, logprob: float, seq: Sequence) -> SampledT
 
 
 def _report(candidates: steps.Candidates, seq: Sequence, best_logprob: float) -> Rows[TokenScore]:
-    if not seq.top_n_tokens or math.isnan(best_logprob):
+    if not seq.top_n_tokens or math.isnan(best_logprob):  # nothing may be picked
         return ()
     return steps.best_scores(candidates, seq.top_n_tokens, best_logprob)
