@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.builders.router import script_for, serving
-from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.fake_engine import FakeScript
 from tgi_cli.runtime.router.route_table import routes_of
@@ -175,12 +174,6 @@ def test_a_vertex_path_may_be_one_that_exists(path):
     routes = {(route.method, route.path): route for route in routes_of(config)}
 
     assert routes["POST", path].tag == "Vertex AI"
-
-
-@pytest.mark.parametrize("path", ["predict", "", "/a b", "/{x}", "http://h/p", "/a?b", "/é"])
-def test_a_vertex_path_that_is_none_ends_the_start(path):
-    with pytest.raises(ArgumentError, match="AIP_PREDICT_ROUTE is not a path"):
-        routes_of(RouterConfig(model_id="m", vertex_predict_route=path))
 
 
 async def test_infer_answers_in_the_order_of_its_inputs():

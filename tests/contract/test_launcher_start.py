@@ -56,6 +56,10 @@ START_ERRORS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"validation_workers": 0}, "`validation_workers` must be > 0"),
     ({"max_batch_size": 0}, "`max_batch_size` must be > 0"),
+    ({"cpu_threads": 1_025}, "`cpu_threads` must be <= 1024"),
+    ({"api_key": " "}, "`api_key` is empty"),
+    ({"model_id": ""}, "`model_id` is empty"),
+    ({"cors_allow_origin": ("",)}, "`cors_allow_origin` is empty"),
     ({"sharded": True, "num_shard": 1}, "`sharded` is true but `num_shard` <= 1"),
     ({"num_shard": 0}, "`num_shard` cannot be < 1"),
     ({"sharded": True}, "`sharded` is true but only found 0 CUDA devices"),
@@ -118,6 +122,11 @@ def test_a_request_that_cannot_fit_has_its_text() -> None:
     ("args", "exit_code", "line"),
     [
         (("--max-batch-size", "0"), 1, 'Error: ArgumentValidation("`max_batch_size` must be > 0")'),
+        (
+            ("--api-key-file", "/no/such"),
+            1,
+            "Error: ArgumentValidation(\"the file of API keys can't be used",
+        ),
         (("--model-id", "/no/such.gguf"), 1, "Error: /no/such.gguf: no such file or folder."),
         (("--no-such-flag",), 2, "Error: No such option: --no-such-flag"),
     ],

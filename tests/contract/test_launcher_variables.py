@@ -64,6 +64,13 @@ def test_vertex_has_its_port(
     assert (options.aip_predict_route, options.aip_health_route) == ("/p", "/h")
 
 
+@pytest.mark.parametrize("name", ["AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"])
+@pytest.mark.parametrize("path", ["predict", "/a b", "/{x}", "http://h/p", "/a?b", "/é"])
+def test_a_vertex_path_that_is_none_ends_the_start(name: str, path: str) -> None:
+    with pytest.raises(ArgumentError, match=f"invalid value for `{name}`: .* is not a path"):
+        merge({}, {name: path})
+
+
 SAGEMAKER = {
     "HF_MODEL_ID": "org/name",
     "HF_MODEL_REVISION": "v1",

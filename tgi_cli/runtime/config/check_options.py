@@ -27,26 +27,25 @@ _AT_LEAST_ONE = (
     "max_batch_total_tokens",
     "cpu_threads",
 )
+_MAX_THREADS = 1024
 _UNASKED = ServeOptions()
 _BITSANDBYTES = ("bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4")
 
 
 def check_options(options: ServeOptions, num_driver_devices: int = 0) -> None:
     """Raise `ArgumentError` for options that no model could make right on this machine."""
+    _check_not_blank(options)
     for name in _AT_LEAST_ONE:
         if getattr(options, name) == 0:
             raise ArgumentError(f"`{name}` must be > 0")
+    if options.cpu_threads is not None and options.cpu_threads > _MAX_THREADS:
+        raise ArgumentError(f"`cpu_threads` must be <= {_MAX_THREADS}")
     _check_token_limits(options)
     _check_shards(options, num_driver_devices)
     _check_device(options)
     _check_formats(options)
     _check_parts_to_come(options)
     _check_ngrok(options)
-    if options.api_key is not None and not options.api_key.strip():
-        raise ArgumentError(
-            "`api_key` is empty, which would be a key that everybody knows",
-            hint="Leave --api-key out for a server without a key.",
-        )
 
 
 def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[str]:
@@ -88,6 +87,18 @@ def check_whole_prefill(max_batch_prefill_tokens: int, max_input_tokens: int) ->
             "`max_batch_prefill_tokens` must be >= `max_input_tokens`. "
             f"Given: {max_batch_prefill_tokens} and {max_input_tokens}"
         )
+
+
+def _check_not_blank(options: ServeOptions) -> None:
+    """Refuse `--api-key "$KEY"` with an unset KEY: it would be a key that everybody knows."""
+    for setting in SETTINGS:
+        value = getattr(options, setting.name)
+        entries = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(entry, str) and not entry.strip() for entry in entries):
+            raise ArgumentError(
+                f"`{setting.name}` is empty",
+                hint=f"Leave {setting.flag} out, or give it a value.",
+            )
 
 
 def _check_token_limits(options: ServeOptions) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable
 
 Parser = Callable[[str], object]
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
 _MAX_COUNT = (1 << 63) - 1
 
 
@@ -105,9 +107,9 @@ def choice(*values: str) -> Parser:
 
 
 def route(value: str) -> str:
-    """Read the path of a route."""
-    if not value.startswith("/") or any(char in value for char in "{}?# "):
-        raise ValueError(f"{_shown(value)} is not a path that begins with /")
+    """Read the path of a route, which is taken as it is: no pattern, no query."""
+    if not _LITERAL_PATH.fullmatch(value):
+        raise ValueError(f"{_shown(value)} is not a path such as /predict")
     return value
 
 

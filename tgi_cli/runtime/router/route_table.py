@@ -7,12 +7,10 @@ Source: spec/http-api.md section 1.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.router.routes import (
     chat,
@@ -107,7 +105,6 @@ def _health(path: str) -> Route:
 _NATIVE, _OPENAI, _SERVER = "Text generation", "OpenAI", "Server"
 _SAGEMAKER, _VERTEX, _KSERVE = "SageMaker", "Vertex AI", "KServe"
 _KSERVE_MODEL = "/v2/models/{name}/versions/{version}"
-_LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
 _UNHEALTHY = {503: "The server can't answer generation requests now"}
 
 ROUTES: tuple[Route, ...] = (
@@ -260,21 +257,12 @@ def routes_of(config: RouterConfig) -> tuple[Route, ...]:
     """Return the routes of a server with this configuration.
 
     A path that Vertex AI's variables name is Vertex's, whatever it was before.
-
-    Raises:
-        ArgumentError: such a path isn't one.
     """
     routes = {(route.method, route.path): route for route in ROUTES}
     if config.vertex_predict_route is not None:
-        path = _literal_path(config.vertex_predict_route, "AIP_PREDICT_ROUTE")
+        path = config.vertex_predict_route
         routes["POST", path] = _vertex(path)
     if config.vertex_health_route is not None:
-        path = _literal_path(config.vertex_health_route, "AIP_HEALTH_ROUTE")
+        path = config.vertex_health_route
         routes["GET", path] = _health(path)
     return tuple(routes.values())
-
-
-def _literal_path(path: str, variable: str) -> str:
-    if not _LITERAL_PATH.fullmatch(path):
-        raise ArgumentError(f"{variable} is not a path: {path!r}", hint="It looks like /predict.")
-    return path

@@ -32,6 +32,7 @@ from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.logs import configure_logging
+from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.router.tracing import check_tracing
 from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
@@ -63,6 +64,7 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
         for line in environment_report(options, hardware):
             _log.info("%s", line)
     check_options(options, hardware.num_gpus)
+    ApiKeys(options.api_key, options.api_key_file)  # a bad file ends the start here, not at its end
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         exit_code = runner.run(_Launch(options, hardware, screen).run())
     if is_any_running():  # a download that was told to stop; the interpreter would wait for it
