@@ -99,10 +99,11 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
 def cors_headers(
     origins: tuple[str, ...],
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return the signal that adds the headers of section 2.3 just before a reply is sent."""
+    """Return the signal that sets the headers of section 2.3 just before a reply is sent."""
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["vary"] = _VARY
+        response.headers.popall("server", None)  # nobody need know the library and its version
         origin = request.headers.get("Origin")
         if not origins:
             response.headers["access-control-allow-origin"] = "*"

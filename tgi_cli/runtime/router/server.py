@@ -11,6 +11,7 @@ import errno
 import logging
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from tgi_cli.errors import ListenError
 from tgi_cli.runtime.config.resolved import RouterConfig
@@ -24,6 +25,22 @@ from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 8190  # of the first line, and of each header; more is a 400
+
+_http_log = logging.getLogger(f"{__name__}.http")
+
+
+def _is_our_mistake(record: logging.LogRecord) -> bool:
+    """Whether the HTTP library logs more than a request that can't be parsed.
+
+    It would log those with a trace, and the bytes: an `Authorization` header among them.
+    """
+    exc = record.exc_info[1] if record.exc_info else None
+    return not isinstance(exc, HttpProcessingError | web.RequestPayloadError)
+
+
+_http_log.addFilter(_is_our_mistake)
 
 _REASONS = {
     errno.EADDRINUSE: ("the port is in use", "Stop the other server or choose another --port."),
@@ -46,6 +63,9 @@ class RouterServer:
         self._runner = web.AppRunner(
             make_app(self._service),
             access_log=None,
+            logger=_http_log,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
             handler_cancellation=True,  # a client that goes away cancels its handler
             shutdown_timeout=1.0,  # for the last bytes; `drain` has waited for the rest
         )

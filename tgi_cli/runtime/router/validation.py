@@ -73,10 +73,13 @@ def check_parameters(
     sampling = _check_sampling(parameters, vocab_size)
     if parameters.max_new_tokens == 0:
         raise ValidationError("`max_new_tokens` must be strictly positive")
-    if parameters.max_new_tokens is not None and sampling.min_tokens > parameters.max_new_tokens:
+    most = (
+        limits.max_total_tokens if parameters.max_new_tokens is None else parameters.max_new_tokens
+    )
+    if sampling.min_tokens > most:
         raise ValidationError(
             f"`min_tokens` must be <= `max_new_tokens`. Given: {sampling.min_tokens} `min_tokens` "
-            f"and {parameters.max_new_tokens} `max_new_tokens`"
+            f"and {most} `max_new_tokens`"
         )
     stop = [*(parameters.stop or ()), *(parameters.stop_sequences or ())]
     if len(stop) > limits.max_stop_sequences:

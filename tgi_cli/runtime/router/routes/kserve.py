@@ -28,12 +28,12 @@ from tgi_cli.runtime.router.schemas.kserve import (
 if TYPE_CHECKING:
     from aiohttp import web
 
-_MAX_NUMBERS = 1_000_000  # every byte of a prompt is one, and a small one costs a pointer
+MAX_NUMBERS = 1_000_000  # every byte of a prompt is one, and a small one costs a pointer
 
 
 async def infer(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    body = decode_body(await read_raw(request, max_numbers=_MAX_NUMBERS), InferRequest)
+    body = decode_body(await read_raw(request, max_numbers=MAX_NUMBERS), InferRequest)
     if len(body.inputs) != len(body.outputs):
         raise LengthMismatch
     if len(body.inputs) > service.config.limits.max_concurrent_requests:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tgi_cli.errors import EmptyInstances, OverloadedError
-from tgi_cli.runtime.router.bodies import decode_first, read_body
+from tgi_cli.runtime.router.bodies import decode_body, decode_first, read_raw
 from tgi_cli.runtime.router.concurrency import run_together
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes.chat import plain_chat
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     import msgspec
     from aiohttp import web
 
+MAX_NUMBERS = 50_000  # an instance that isn't decoded yet costs more than a number
 _KINDS: dict[str, type[msgspec.Struct]] = {"inputs": VertexInstance, "messages": ChatRequest}
 
 
 async def predict(request: web.Request) -> web.Response:
     service = request.app[SERVICE]
-    body = await read_body(request, VertexRequest)
+    body = decode_body(await read_raw(request, max_numbers=MAX_NUMBERS), VertexRequest)
     if len(body.instances) > service.config.limits.max_concurrent_requests:
         raise OverloadedError  # they could never all have a permit
     instances = [

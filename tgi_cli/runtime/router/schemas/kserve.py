@@ -16,7 +16,7 @@ class InferInput(msgspec.Struct):
     """A prompt: its text's UTF-8 bytes as numbers."""
 
     name: str
-    shape: list[Annotated[int, Meta(ge=0)]]
+    shape: list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]  # not looked at: `data` says it all
     datatype: str
     data: list[Byte]
 
