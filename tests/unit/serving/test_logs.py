@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from typing import Any
 
@@ -167,3 +168,28 @@ def test_durations_lose_nothing(duration_ns: int) -> None:
 )
 def test_filters_are_read(expression: str, level: int, targets: dict[str, int]) -> None:
     assert parse_filter(expression) == (level, targets)
+
+
+def test_a_filter_lets_through_what_it_names() -> None:
+    program = """
+import logging
+from tgi_cli.runtime.config.resolved import LogConfig
+from tgi_cli.runtime.logs import configure_logging
+configure_logging(LogConfig(level="warn,text_generation_router=debug,noisy=off", json=True))
+for name in ("tgi_cli.runtime.serving.launch", "tgi_cli.runtime.router.service", "other", "noisy"):
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.getLogger(name).log(level, "x")
+"""
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stderr
+
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [(line["target"].rpartition("::")[2], line["level"]) for line in lines] == [
+        ("launch", "WARN"),
+        ("service", "DEBUG"),
+        ("service", "INFO"),
+        ("service", "WARN"),
+        ("other", "WARN"),
+    ]
