@@ -195,6 +195,11 @@ async def test_each_route_counts_as_it_did_in_the_old_server():
         ("/", {"inputs": "x", "parameters": {**short, "best_of": 2, "do_sample": True}}, 1),
         ("/v1/chat/completions", {"messages": messages, "max_tokens": 2}, 2),
         ("/v1/chat/completions", {"messages": messages, "max_tokens": 2, "stream": True}, 2),
+        (
+            "/v1/chat/completions",
+            {"messages": [], "tools": [], "response_format": {"type": "x"}},
+            1,
+        ),
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}, 2),
         ("/v1/completions", {"prompt": ["x", "y", "z"], "max_tokens": 2}, 4),
         ("/v1/completions", {"prompt": ["x"] * 9}, 1),
@@ -202,6 +207,7 @@ async def test_each_route_counts_as_it_did_in_the_old_server():
         ("/invocations", {"inputs": "x", "parameters": short}, 1),
         ("/invocations", {"prompt": "x", "max_tokens": 2}, 2),
         ("/tokenize", {"inputs": "x"}, 0),
+        ("/chat_tokenize", {"messages": messages}, 1),
     ]
     counted = []
     async with serving(script_for("abc")) as client:
