@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tgi_cli.runtime.router.bodies import read_body
+from tgi_cli.runtime.router.completions.call import CompletionCall, Finished, read_call
+from tgi_cli.runtime.router.completions.choices import ChoiceBuilder, read_echo
 from tgi_cli.runtime.router.concurrency import run_together
 from tgi_cli.runtime.router.headers import reply_headers, stream_headers
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes import openai
-from tgi_cli.runtime.router.routes.completion_call import CompletionCall, Finished, read_call
-from tgi_cli.runtime.router.routes.completion_choices import ChoiceBuilder, read_echo
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.completions import (
     Completion,

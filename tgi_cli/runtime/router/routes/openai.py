@@ -11,13 +11,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from tgi_cli import __version__
 from tgi_cli.errors import RequestError, ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
+from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.bodies import BodyError
 from tgi_cli.runtime.router.replies import ERROR_REPLY, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
@@ -78,6 +79,14 @@ def sampling_parameters(body: OpenAIRequest) -> GenerateParameters:
         parameters.typical_p = body.typical_p
         parameters.min_p = body.min_p
     return parameters
+
+
+def asked_grammar(body: OpenAIRequest) -> dict[str, Any] | None:
+    """Return the one grammar that `body` asks for. Raises `ValidationError` for more than one."""
+    guided = grammars.parse_guided(msgspec.structs.asdict(body))
+    if guided is not None and body.response_format is not None:
+        raise ValidationError("`response_format` and `guided_…` fields exclude one another")
+    return guided or body.response_format
 
 
 def check_n(n: int | None, limits: RequestLimits) -> int:

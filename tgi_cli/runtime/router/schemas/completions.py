@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -14,6 +16,7 @@ PromptItem = str | int | list[int]
 class CompletionRequest(OpenAIRequest, kw_only=True):
     prompt: str | list[PromptItem]  # items of one kind: texts, token ids, or lists of token ids
     suffix: str | None = None
+    grammar: dict[str, Any] | None = None  # what `response_format` is on TGI's own routes
     best_of: Unsigned32 | None = None
     echo: bool | None = False
     logprobs: bool | Unsigned32 | None = None  # how many of the best tokens to tell for each

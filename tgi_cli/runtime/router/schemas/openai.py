@@ -43,6 +43,11 @@ class OpenAIRequest(msgspec.Struct, kw_only=True):
     repetition_penalty: float | None = None
     truncate: Unsigned64 | None = None
     watermark: bool | None = False
+    # Other servers' names for a `response_format`.
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     def __post_init__(self) -> None:
         check_unsigned64(self.seed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from tgi_cli.runtime.router.completions.call import CompletionCall
+from tgi_cli.runtime.router.completions.logprobs import LogprobsBuilder
 from tgi_cli.runtime.router.routes import openai
-from tgi_cli.runtime.router.routes.completion_call import CompletionCall
-from tgi_cli.runtime.router.routes.completion_logprobs import LogprobsBuilder
 from tgi_cli.runtime.router.schemas.completions import CompletionLogprobs
 from tgi_cli.runtime.router.service import Generation, Service
 from tgi_cli.runtime.router.tokens import GeneratedToken

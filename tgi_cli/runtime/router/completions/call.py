@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tgi_cli.errors import SuffixNotSupported, TooManyPrompts, ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits
-from tgi_cli.runtime.router.routes import completion_prompts, openai
+from tgi_cli.runtime.router.completions.prompts import (
+    check_vocabulary,
+    read_prompt,
+    split_prompts,
+)
+from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.schemas.common import Usage
 from tgi_cli.runtime.router.schemas.completions import CompletionRequest
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import Generation, Prompt, Service
 from tgi_cli.runtime.router.tokens import GeneratedToken
-from tgi_cli.runtime.router.validation import check_best_of, unsupported
+from tgi_cli.runtime.router.validation import check_best_of
 
 Finished = tuple[Generation, list[GeneratedToken]]
 
@@ -72,23 +78,22 @@ async def read_call(service: Service, body: CompletionRequest) -> CompletionCall
         RequestError: fields out of range, too many prompts, `suffix`.
     """
     limits = service.config.limits
-    prompts = completion_prompts.split_prompts(body.prompt)
+    prompts = split_prompts(body.prompt)
     with service.counted():
         if body.suffix is not None:
             raise SuffixNotSupported
         if len(prompts) > limits.max_client_batch_size:
             raise TooManyPrompts(limits.max_client_batch_size)
-    if body.response_format is not None and body.response_format.get("type") != "text":
-        raise unsupported("response_format")
     n = openai.check_n(body.n, limits)
     runs_per_prompt = _runs_per_prompt(body, n, limits)
     num_top = _num_top(body, limits)
-    completion_prompts.check_vocabulary(prompts, service.tokenizer.vocab_size)
+    grammar = _grammar(body)
+    check_vocabulary(prompts, service.tokenizer.vocab_size)
     is_scored = bool(body.echo) and num_top is not None
     call = CompletionCall(
         body=body,
         prompts=[
-            await completion_prompts.read_prompt(
+            await read_prompt(
                 service,
                 prompt,
                 is_stream=bool(body.stream),
@@ -103,6 +108,7 @@ async def read_call(service: Service, body: CompletionRequest) -> CompletionCall
         num_top=num_top,
     )
     call.parameters.top_n_tokens = num_top
+    call.parameters.grammar = grammar
     if call.only_echoes:
         call.parameters.max_new_tokens = 1
     return call
@@ -129,6 +135,13 @@ def _num_top(body: CompletionRequest, limits: RequestLimits) -> int | None:
             f"`logprobs` must be >= 0 and <= {limits.max_top_n_tokens}. Given: {body.logprobs}"
         )
     return body.logprobs
+
+
+def _grammar(body: CompletionRequest) -> dict[str, Any] | None:
+    asked = openai.asked_grammar(body)
+    if asked is not None and body.grammar is not None:
+        raise ValidationError("`grammar` and `response_format` exclude one another")
+    return asked or body.grammar
 
 
 def _mean_logprob(finished: Finished) -> float:

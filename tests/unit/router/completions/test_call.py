@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tgi_cli.runtime.router.bodies import BodyError
+from tgi_cli.runtime.router.completions.call import CompletionCall
+from tgi_cli.runtime.router.completions.prompts import split_prompts
 from tgi_cli.runtime.router.routes import openai
-from tgi_cli.runtime.router.routes.completion_call import CompletionCall
-from tgi_cli.runtime.router.routes.completion_prompts import split_prompts
 from tgi_cli.runtime.router.schemas.completions import CompletionRequest
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import Prompt

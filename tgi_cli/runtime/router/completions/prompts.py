@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.router.bodies import BodyError
@@ -25,24 +26,26 @@ def split_prompts(prompt: str | list[PromptItem]) -> list[str] | list[list[int]]
         return [prompt]
     if not prompt:
         raise BodyError(422, _PREFIX + _EMPTY)
-    texts = [item for item in prompt if isinstance(item, str)]
-    ids = [item for item in prompt if isinstance(item, int)]
-    lists = [item for item in prompt if isinstance(item, list)]
-    if len(prompt) not in (len(texts), len(ids), len(lists)):
+    kinds = set(map(type, prompt))
+    if len(kinds) > 1:
         raise BodyError(422, _PREFIX + _MIXED)
-    return texts or ([ids] if ids else lists)
+    prompts = [prompt] if kinds == {int} else prompt
+    return cast("list[str] | list[list[int]]", prompts)
 
 
 def check_vocabulary(prompts: Sequence[str | list[int]], vocab_size: int) -> None:
     """Raise `ValidationError`, naming the place, for an id that no token has."""
     for index, ids in enumerate(prompts):
-        if isinstance(ids, str) or not ids or (min(ids) >= 0 and max(ids) < vocab_size):
+        if isinstance(ids, str):
             continue
-        at, wrong = next((at, i) for at, i in enumerate(ids) if not 0 <= i < vocab_size)
-        place = f"[{index}][{at}]" if len(prompts) > 1 else f"[{at}]"
-        raise ValidationError(
-            f"`prompt` holds token ids from 0 to {vocab_size - 1}. Given: {wrong} at {place}"
-        )
+        for extreme in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= extreme < vocab_size:
+                at = ids.index(extreme)
+                place = f"[{index}][{at}]" if len(prompts) > 1 else f"[{at}]"
+                raise ValidationError(
+                    f"`prompt` holds token ids from 0 to {vocab_size - 1}. "
+                    f"Given: {extreme} at {place}"
+                )
 
 
 async def read_prompt(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders.tokenizers import END, byte_fallback_tokenizer, byte_level_tokenizer
-from tgi_cli.runtime.router.routes.completion_logprobs import LogprobsBuilder, offsets_in
+from tgi_cli.runtime.router.completions.logprobs import LogprobsBuilder, offsets_in
 from tgi_cli.runtime.router.tokens import GeneratedToken, PromptToken, ScoredToken
 from tgi_cli.runtime.text.detokenizer import Detokenizer
 from tgi_cli.runtime.text.tokenizer import Tokenizer

@@ -1,0 +1,1 @@
+"""`/v1/completions`: what a call asks for, and how its tokens become choices."""
