@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from tests.builders.tokenizers import END, byte_level_tokenizer
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.ipc.channel import EngineChannel
-from tgi_cli.runtime.ipc.client import EngineClient
+from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
 from tgi_cli.runtime.ipc.fake_engine import FakeEngine, FakeScript
+from tgi_cli.runtime.ipc.messages import NewRequest
 from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.grammar_checker import GrammarChecker
@@ -40,6 +42,11 @@ def script_for(text: str, *, end: bool = False, prompt: str = "x", **options: An
     if end:
         options |= {"eos_token_id": END_ID, "eos_after": len(ids)}
     return FakeScript(token_ids=ids, **options)
+
+
+def answering(*texts: str, **options: Any) -> FakeScript:
+    """Make the fake answer the first request with the first text and the end, and so on."""
+    return FakeScript(replies=tuple(map(ids_of, texts)), eos_token_id=END_ID, **options)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,18 @@ class Client:
         events = [frame.removeprefix("data: ") for frame in frames]
         return [event if event == "[DONE]" else json.loads(event) for event in events]
 
+    def record_requests(self) -> list[NewRequest]:
+        """Return a list to which every request that the engine gets is added."""
+        requests: list[NewRequest] = []
+        submit = self.engine.submit
+
+        def submit_recorded(request: NewRequest) -> OpenRequest:
+            requests.append(request)
+            return submit(request)
+
+        self.engine.submit = submit_recorded  # type: ignore[method-assign]
+        return requests
+
     async def metric(self, series: str) -> float:
         _, _, text = await self.get("/metrics")
         values = [line.rpartition(" ") for line in text.splitlines()]
@@ -87,7 +106,11 @@ class Client:
 
 @asynccontextmanager
 async def serving(
-    script: FakeScript | None = None, *, limits: Json | None = None, **config: Any
+    script: FakeScript | None = None,
+    *,
+    limits: Json | None = None,
+    template: str | None = None,
+    **config: Any,
 ) -> AsyncIterator[Client]:
     ours, theirs = socket.socketpair()
     fake = FakeEngine(EngineChannel(theirs), script or FakeScript())
@@ -105,16 +128,20 @@ async def serving(
         ),
         **config,
     }
-    template = ChatTemplate(ASSETS)
+    assets = ASSETS
+    if template is not None:
+        templates = {"default": template} if template else {}
+        assets = msgspec.structs.replace(assets, chat_templates=templates)
+    chat_template = ChatTemplate(assets)
     checker = GrammarChecker(ASSETS.tokenizer_json, TOKENIZER.vocab_size, (END_ID,))
-    router = RouterServer(RouterConfig(**settings), engine, TOKENIZER, template, checker)
+    router = RouterServer(RouterConfig(**settings), engine, TOKENIZER, chat_template, checker)
     await router.start()
     try:
         async with aiohttp.ClientSession() as session:
             yield Client(router.url, session, router, engine)
     finally:
         await router.close()
-        await template.close()
+        await chat_template.close()
         await checker.close()
         engine.shut_down()
         await engine.closed.wait()

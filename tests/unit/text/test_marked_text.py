@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import msgspec
 import pytest
@@ -103,6 +104,22 @@ def test_a_request_without_special_tokens_is_left_alone():
 
     assert not Marker(SPECIAL, value).has_work
     assert not Marker(None, END).has_work
+
+
+def test_names_of_a_clients_values_are_marked_too():
+    marker = Marker(SPECIAL, {"properties": {END: {}}})
+
+    assert END not in str(marker.mark({"properties": {END: {}}}))
+
+
+@given(
+    tokens=st.lists(st.text("<|ab1>", min_size=1, max_size=5), min_size=1, max_size=9),
+    text=st.text("<|ab1>", max_size=40),
+)
+def test_the_longest_token_that_fits_is_found(tokens, text):
+    plain = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+    assert special_pattern(tokens).findall(text) == plain.findall(text)
 
 
 def test_a_marker_is_no_character_of_the_request():

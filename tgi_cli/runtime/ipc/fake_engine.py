@@ -40,6 +40,8 @@ class FakeScript:
     step_s: float = 0.0
     eos_token_id: int | None = None  # sent in place of the token number `eos_after`
     eos_after: int = 1 << 62
+    # In place of `token_ids`: each request gets the next of these, then `eos_token_id`.
+    replies: tuple[tuple[int, ...], ...] = ()
     fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
     fails: bool = False  # every request fails
     die_at_step: int | None = None
@@ -49,6 +51,7 @@ class FakeScript:
 @dataclass(slots=True)
 class _Running:
     request: NewRequest
+    reply: tuple[int, ...] | None = None
     num_tokens: int = 0
     is_new: bool = True
 
@@ -59,6 +62,7 @@ class FakeEngine:
         self._script = script
         self._running: dict[int, _Running] = {}
         self._num_steps = 0
+        self._num_requests = 0
 
     def serve(self) -> None:
         """Answer until told to stop, or until nobody is there any more."""
@@ -82,7 +86,10 @@ class FakeEngine:
         """Take in one message; return whether to go on."""
         match message:
             case NewRequest():
-                running = _Running(message, len(message.output_ids))
+                replies = self._script.replies
+                reply = replies[self._num_requests % len(replies)] if replies else None
+                self._num_requests += 1
+                running = _Running(message, reply, len(message.output_ids))
                 self._running[message.request_id] = running
             case AbortRequest():
                 self._running.pop(message.request_id, None)
@@ -148,7 +155,11 @@ class FakeEngine:
         choices = script.token_ids
         token_id = choices[(len(request.prompt_ids) + running.num_tokens) % len(choices)]
         reason = None
-        if running.num_tokens == script.eos_after and script.eos_token_id is not None:
+        eos_after = script.eos_after
+        if running.reply is not None:
+            eos_after = len(running.reply)
+            token_id = running.reply[min(running.num_tokens, eos_after - 1)]
+        if running.num_tokens == eos_after and script.eos_token_id is not None:
             token_id = script.eos_token_id
             reason = None if request.ignore_eos else FinishReason.EOS_TOKEN
         running.num_tokens += 1

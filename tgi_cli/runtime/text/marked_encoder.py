@@ -36,7 +36,6 @@ class MarkedTextEncoder:
 
     def encode_with_offsets(self, text: MarkedText) -> list[TokenSpan]:
         """Return the tokens of `text.plain` with their byte offsets in it; none are added."""
-        assert self._special is not None, "no special tokens, so no markers"
         spans: list[TokenSpan] = []
         offset = 0  # bytes
         for section in sections(text, self._special, self._takes_left, self._takes_right):

@@ -18,6 +18,7 @@ import msgspec
 
 _FIRST, _LAST = 0xF0000, 0x10FFFD  # planes 15 and 16
 _MARKER = re.compile(f"[{chr(_FIRST)}-{chr(_LAST)}]")
+_Tree = dict[str, "_Tree"]
 
 
 class MarkedText(msgspec.Struct, frozen=True):
@@ -43,9 +44,25 @@ class Section(msgspec.Struct, frozen=True):
 
 
 def special_pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
-    """Return what matches any of `tokens`, longest first; None if there are none."""
-    ordered = sorted(filter(None, tokens), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
+    """Return what matches any of `tokens`, the longest first; None if there are none.
+
+    A tree, since many tokens begin alike: trying each of hundreds at every `<|` of a long text
+    would hold up the server.
+    """
+    tree: _Tree = {}
+    for token in filter(None, tokens):
+        node = tree
+        for char in token:
+            node = node.setdefault(char, {})
+        node[""] = {}  # a token may end here
+    return re.compile(_branches(tree)) if tree else None
+
+
+def _branches(node: _Tree) -> str:
+    options = [re.escape(char) + _branches(inner) for char, inner in node.items() if char]
+    if not options:
+        return ""
+    return f"(?:{'|'.join(options)})" + ("?" if "" in node else "")
 
 
 class Marker:
@@ -73,7 +90,7 @@ class Marker:
             assert self._special is not None
             return self._special.sub(lambda match: self._characters[match.group()], value)
         if isinstance(value, Mapping):
-            return {key: self.mark(inner) for key, inner in value.items()}
+            return {self.mark(key): self.mark(inner) for key, inner in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.mark(inner) for inner in value]
         return value
@@ -85,7 +102,7 @@ class Marker:
 
 def sections(
     text: MarkedText,
-    special: re.Pattern[str],
+    special: re.Pattern[str] | None,
     takes_left: frozenset[str],
     takes_right: frozenset[str],
 ) -> Iterator[Section]:
@@ -99,7 +116,8 @@ def sections(
     meant = ""  # since the last literal section
     previous = ""
     end = 0
-    for match in (*special.finditer(text.marked), None):
+    matches = special.finditer(text.marked) if special is not None else ()
+    for match in (*matches, None):
         gap = text.marked[end : match.start() if match else len(text.marked)]
         if holds_marker(gap):
             core = gap
@@ -127,7 +145,8 @@ def _strings_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
+        for key, inner in value.items():
+            yield key
             yield from _strings_in(inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:

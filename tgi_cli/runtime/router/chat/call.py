@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from tgi_cli.errors import MissingTemplateVariable, TemplateError, ValidationError
+from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.chat.messages import template_messages
 from tgi_cli.runtime.router.chat.tools import ToolUse, tool_use, with_tool_prompt
 from tgi_cli.runtime.router.schemas.chat import ChatRequest
@@ -74,7 +75,8 @@ async def render(service: Service, body: ChatRequest, tools: ToolUse | None) -> 
     shown: list[dict[str, Any]] | None = None
     if tools is not None:
         shown = tools.shown() if "tools" in template else None
-        if tools.make_parser is None:
+        ends_in_calls = not body.messages or bool(body.messages[-1].tool_calls)
+        if tools.make_parser is None and not ends_in_calls:
             messages = with_tool_prompt(messages, tools, body.tool_prompt, template)
     try:
         with service.trace("apply_chat_template"):
@@ -100,4 +102,7 @@ async def render(service: Service, body: ChatRequest, tools: ToolUse | None) -> 
 def _grammar(body: ChatRequest, tools: ToolUse | None) -> dict[str, Any] | None:
     if tools is not None:
         return None if tools.make_parser is not None else tools.grammar()
-    return body.response_format
+    guided = grammars.parse_guided(msgspec.structs.asdict(body))
+    if guided is not None and body.response_format is not None:
+        raise ValidationError("`response_format` and `guided_…` fields exclude one another")
+    return guided or body.response_format

@@ -65,13 +65,18 @@ class ChoiceEvents:
         self._chunks = chunks
         self._call = chunks.call
         self._is_strict = chunks.call.is_strict
+        self._hider = run.stop_hider()
         self._tells_role = True
         self._held: list[GeneratedToken] = []
 
     def encode(self, tokens: list[GeneratedToken]) -> list[bytes]:
         """Return the events of tokens that are content."""
         return [
-            self._event(self._delta(text_of(token)), [token], self._word(token.finish_reason))
+            self._event(
+                self._delta(self._shown(token, text_of(token))),
+                [token],
+                self._word(token.finish_reason),
+            )
             for token in tokens
         ]
 
@@ -134,7 +139,7 @@ class ChoiceEvents:
         async for tokens in self.run.generation.tokens():
             for token in tokens:
                 self._held.append(token)
-                pieces = parser.push(text_for(parser, token))
+                pieces = parser.push(self._shown(token, text_for(parser, token)))
                 if token.finish_reason is not None:
                     pieces += parser.flush()
                 for piece in pieces:
@@ -148,6 +153,12 @@ class ChoiceEvents:
                 if token.finish_reason is not None:
                     word = "tool_calls" if num_calls else self._word(token.finish_reason)
                     yield self._event(AssistantDelta(self._role()), None, word)
+
+    def _shown(self, token: GeneratedToken, text: str) -> str:
+        """Return what of `text` can be content, or a call in the model's own form."""
+        if self._hider is None:
+            return text
+        return openai.hide_stop(self._hider, text, token.finish_reason)
 
     def _word(self, reason: FinishReason | None) -> str | None:
         return reason and openai.finish_reason(reason, is_strict=self._is_strict)

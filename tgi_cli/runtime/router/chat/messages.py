@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from tgi_cli.errors import ValidationError
-from tgi_cli.runtime.router.bodies import DESERIALIZE, BodyError
 from tgi_cli.runtime.router.schemas.chat import ChatMessage, ImagePart
 from tgi_cli.runtime.router.schemas.tools import MessageToolCall
 
@@ -24,20 +23,15 @@ def template_messages(messages: Sequence[ChatMessage], template: str) -> list[Js
     """Return `messages` for `template`.
 
     Raises:
-        BodyError: one has neither content nor calls.
         ValidationError: one has an image.
     """
     knows_calls = "tool_calls" in template
-    return [
-        _message(message, index, knows_calls=knows_calls) for index, message in enumerate(messages)
-    ]
+    return [_message(message, knows_calls=knows_calls) for message in messages]
 
 
-def _message(message: ChatMessage, index: int, *, knows_calls: bool) -> Json:
+def _message(message: ChatMessage, *, knows_calls: bool) -> Json:
     content = _text(message)
     calls = message.tool_calls or []
-    if content is None and not calls:
-        raise BodyError(422, f"{DESERIALIZE}messages[{index}]: missing field `content`")
     if calls and not knows_calls:
         content = "\n".join(filter(None, (content, _calls_as_text(calls))))
     result: Json = {"role": message.role, "content": content}

@@ -23,15 +23,15 @@ async def finish(run: ChatRun) -> tuple[ChatChoice, Generation]:
         tokens = await run.generation.run()
         tools = run.call.tools
         if tools is None:
-            return _choice(run, tokens, run.generation.text, []), run.generation
+            return _choice(run, tokens, _content(run, run.generation.text), []), run.generation
         if tools.make_parser is not None:
-            content, calls = _read_own_form(tools, tools.make_parser, tokens)
+            content, calls = _read_own_form(run, tools, tools.make_parser, tokens)
             return _choice(run, tokens, content, calls), run.generation
         call = _read_wrapped(run.generation.text)
         if call is not None and call.name == NO_TOOL and tools.may_decline:
             await run.answer_in_words()
             tokens = await run.generation.run()
-            return _choice(run, tokens, run.generation.text, []), run.generation
+            return _choice(run, tokens, _content(run, run.generation.text), []), run.generation
         # Text that is no call was cut off before its end: it is shown as it is.
         is_call = call is not None and call.name in tools.names
         calls = [call] if call is not None and is_call else []
@@ -56,11 +56,17 @@ def _is_json(text: str) -> bool:
     return True
 
 
+def _content(run: ChatRun, text: str) -> str:
+    hider = run.stop_hider()
+    return text if hider is None else openai.hide_stop(hider, text, run.generation.finish_reason)
+
+
 def _read_own_form(
-    tools: ToolUse, make_parser: MakeParser, tokens: list[GeneratedToken]
+    run: ChatRun, tools: ToolUse, make_parser: MakeParser, tokens: list[GeneratedToken]
 ) -> tuple[str, list[FunctionCall]]:
     parser = make_parser(tools.names)
-    pieces = parser.push("".join(text_for(parser, token) for token in tokens)) + parser.flush()
+    text = _content(run, "".join(text_for(parser, token) for token in tokens))
+    pieces = parser.push(text) + parser.flush()
     calls = [piece for piece in pieces if isinstance(piece, FunctionCall)]
     content = "".join(piece for piece in pieces if isinstance(piece, str))
     return content, calls[:1] if tools.only_first_call else calls

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tgi_cli.runtime.router.chat.call import ChatCall, render
 from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.service import Generation, Prompt, Service
+from tgi_cli.runtime.text.stop_hiding import StopStringHider
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +43,10 @@ class ChatRun:
         if self._is_open:
             self._is_open = False
             await self.generation.__aexit__(exc_type, exc, traceback)
+
+    def stop_hider(self) -> StopStringHider | None:
+        """Return what leaves a stop string out of the content, if that is wanted."""
+        return openai.stop_hider(self.call.parameters, self._service.config)
 
     async def answer_in_words(self) -> None:
         """Begin again without tools. Raises what `Service.start` raises, and `TemplateError`."""

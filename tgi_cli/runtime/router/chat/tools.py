@@ -98,9 +98,7 @@ def tool_use(body: ChatRequest, template: str, *, is_strict: bool) -> ToolUse | 
 def with_tool_prompt(
     messages: list[Json], use: ToolUse, tool_prompt: str | None, template: str
 ) -> list[Json]:
-    """Return `messages` with the end of the last one asking for a call in TGI's form."""
-    if not messages or "tool_calls" in messages[-1]:
-        return messages
+    """Return `messages`, one at least, with the last one's end asking for a call in TGI's form."""
     text = tool_prompt or _DEFAULT_PROMPT
     if "tools" not in template:
         text = f"{msgspec.json.encode(use.shown()).decode()}\n{text}"

@@ -37,6 +37,10 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("missing field `content`")
+
 
 class ChatRequest(OpenAIRequest, kw_only=True):
     messages: list[ChatMessage]
