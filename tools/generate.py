@@ -1,4 +1,5 @@
-"""`python -m tools.generate` writes what is made from the code: docs/reference and completions.
+"""`python -m tools.generate` writes what is made from the code: docs/reference, completions
+and the dashboard.
 
 `tests/architecture/test_generated.py` fails when a file is not what this would write.
 """
@@ -17,6 +18,7 @@ from tgi_cli.runtime.config.settings.environment import (
     UNUSED_VARIABLES,
 )
 from tgi_cli.runtime.router.metric_families import FAMILIES
+from tools.dashboard import dashboard
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("bash", "zsh", "fish")
@@ -36,6 +38,7 @@ def generated_files() -> dict[str, str]:
         "docs/reference/cli.md": cli_page(),
         "docs/reference/environment.md": variables_page(),
         "docs/reference/metrics.md": metrics_page(),
+        "deploy/grafana/dashboard.json": dashboard(),
     }
     return files | {f"completions/tgi.{shell}": completion(shell) for shell in SHELLS}
 

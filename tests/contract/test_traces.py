@@ -111,6 +111,16 @@ async def test_streams_and_chats_have_spans_of_their_own():
     assert collector.only("GET /health").kind == 2
 
 
+async def test_a_path_that_is_no_route_is_not_named():
+    with collecting() as collector:
+        async with serving(otlp_endpoint=collector.url) as client:
+            await client.get("/somebody's-secret")
+            await client.post("/health", {})
+
+    assert {span.name for span in collector.spans} == {"GET unknown", "POST unknown", "unmatched"}
+    assert "secret" not in repr(collector.spans)
+
+
 async def test_the_resource_carries_the_services_name():
     with collecting() as collector:
         named = {"otlp_endpoint": collector.url, "otlp_service_name": "my.router"}

@@ -30,14 +30,20 @@ async def observe_request(request: web.Request, handler: Handler) -> web.StreamR
         "http.route": "unknown" if resource is None else resource.canonical,
     }
     caller = parse_traceparent(request.headers.get("traceparent"))
-    handler_name = getattr(match.handler, "__name__", "handler")
-    name = _TGI_NAMES.get(handler_name, handler_name)
+    name = _handler_name(match)
     log_attributes = attributes if caller is None else {**attributes, "trace_id": caller[0]}
     with log_span(Span("HTTP request", dict(log_attributes)), Span(name)):
         tracing = request.app[SERVICE].tracing
         if tracing is None:
             return await handler(request)
         return await _trace(tracing, request, handler, name, attributes, caller)
+
+
+def _handler_name(match: web.UrlMappingMatchInfo) -> str:
+    if match.http_exception is not None:
+        return "unmatched"
+    name = getattr(match.handler, "__name__", "handler")
+    return _TGI_NAMES.get(name, name)
 
 
 async def _trace(
