@@ -23,6 +23,10 @@ RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/tgi /opt/tgi
 ENV PATH=/opt/tgi/bin:$PATH PORT=80 HF_HOME=/data PYTHONUNBUFFERED=1
+# What /info tells of the build; empty is unset.
+ARG DOCKER_LABEL
+ARG BUILD_SHA
+ENV DOCKER_LABEL=$DOCKER_LABEL BUILD_SHA=$BUILD_SHA
 EXPOSE 80
 VOLUME /data
 ENTRYPOINT ["tgi", "serve"]

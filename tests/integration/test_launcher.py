@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,31 @@ def test_weights_are_read_from_another_folder(tiny: str, tmp_path: Path) -> None
         expected = logprobs(server.wait_ready())
 
     assert found == expected
+
+
+def test_prompts_computed_whole_and_uncached_give_the_same_bytes() -> None:
+    body = {
+        "inputs": " ".join(f"The number {n} comes before {n + 1}." for n in range(90)),
+        "parameters": {"max_new_tokens": 7, "details": True},
+    }
+    with served("--max-total-tokens", "2000") as server:
+        in_chunks = post(server.wait_ready(), body)
+    with served("--max-total-tokens", "2000", PREFILL_CHUNKING="0", PREFIX_CACHING="0") as server:
+        server.wait_for("Using attention paged - Prefix caching false")
+        whole = post(server.wait_ready(), body)
+
+    assert whole == in_chunks
+
+
+def test_grammars_are_refused_where_they_are_turned_off() -> None:
+    grammar = {"type": "regex", "value": "[0-9]+"}
+    with served(*FAKE, "--disable-grammar-support") as server:
+        url = server.wait_ready()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(url, {"inputs": "x", "parameters": {"grammar": grammar}})
+
+    assert refused.value.code == 422
+    assert "grammar is not supported" in json.load(refused.value)["error"]
 
 
 def test_sagemakers_and_vertexs_variables_start_a_server(tiny: str) -> None:

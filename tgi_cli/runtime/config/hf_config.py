@@ -50,9 +50,12 @@ def parse_hf_config(raw: Mapping[str, Any], source: str = "config.json") -> Mode
     """
     fields = Fields(raw, source)
     family = _family(fields)
-    if fields.get("quantization_config") is not None:
+    quantization = fields.section("quantization_config")
+    if quantization is not None:
+        method = quantization.text("quant_method") or "unknown method"
         raise UnsupportedModelError(
-            "The checkpoint is quantised; this build serves plain 16 and 32-bit checkpoints.",
+            f"The checkpoint is quantised ({method[:40]}); this build serves plain 16 and 32-bit "
+            "checkpoints.",
             hint="Use the model's original repository, or a GGUF file of it.",
         )
     activation = fields.text("hidden_act") or "silu"
