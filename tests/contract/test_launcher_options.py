@@ -68,7 +68,7 @@ FLAGS = [
     Option("disable-custom-kernels", False, "true", True, "2"),
     Option("cuda-memory-fraction", 1.0, "0.9", 0.9, "1.01"),
     Option("cuda-graphs", (), "1,2,8", (1, 2, 8), "1,x", "told"),
-    Option("cuda-graphs", (), "0", (0,), "-1", "told"),
+    Option("cuda-graphs", (), "0", (), "zero"),
     # 2.2 Limits per request
     Option("max-concurrent-requests", 128, "7", 7, "-1"),
     Option("max-best-of", 2, "7", 7, "x"),

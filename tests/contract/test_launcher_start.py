@@ -267,7 +267,7 @@ def test_gpus_that_are_not_used_are_told() -> None:
     config = resolve(ServeOptions(), model_facts(), machine)
 
     assert config.engine.device == "cpu"
-    assert "2 GPUs are visible" in config.warnings[0]
+    assert "GPUs are visible (2)" in config.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["waiting_served_ratio", "max_waiting_tokens"])

@@ -24,10 +24,12 @@ def router_arguments(words: Sequence[str], environ: Mapping[str, str]) -> list[s
     """Return the arguments of `tgi` that do what `text-generation-router` was asked for."""
     if words[:1] == ["print-schema"]:
         return list(words)
-    renamed = list(_renamed(words, _ROUTER_FLAGS))
-    has_ratio = any(environ.get(f"{prefix}WAITING_SERVED_RATIO") for prefix in ("TGI_", ""))
-    own_default = [] if has_ratio else ["--waiting-served-ratio", _ROUTERS_RATIO]
-    return ["serve", *own_default, *renamed]  # the last of two equal flags counts
+    own: list[str] = []
+    if not _is_set("WAITING_SERVED_RATIO", environ):
+        own += ["--waiting-served-ratio", _ROUTERS_RATIO]
+    if _is_set("TOKENIZER_NAME", environ) and not _is_set("MODEL_ID", environ):
+        own += ["--model-id", environ.get("TGI_TOKENIZER_NAME") or environ["TOKENIZER_NAME"]]
+    return ["serve", *own, *_renamed(words, _ROUTER_FLAGS)]  # the last of two equal flags counts
 
 
 def server_arguments(words: Sequence[str]) -> list[str]:
@@ -43,6 +45,10 @@ def server_arguments(words: Sequence[str]) -> list[str]:
             "8 bits as they are.",
         )
     return [_SERVER_SWITCHES.get(word, word) for word in _renamed(words, _SERVER_FLAGS)]
+
+
+def _is_set(variable: str, environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(f"TGI_{variable}") or environ.get(variable))
 
 
 def _renamed(words: Sequence[str], names: Mapping[str, str]) -> Iterator[str]:

@@ -99,6 +99,21 @@ def test_the_routers_own_default_gives_way_to_a_variable(name: str) -> None:
     assert router_arguments(["-p", "80"], {name: "0.5"}) == ["serve", "-p", "80"]
 
 
+@pytest.mark.parametrize(
+    ("environ", "model"),
+    [
+        ({"TOKENIZER_NAME": "x"}, ["--model-id", "x"]),
+        ({"TGI_TOKENIZER_NAME": "y", "TOKENIZER_NAME": "x"}, ["--model-id", "y"]),
+        ({"TOKENIZER_NAME": "x", "MODEL_ID": "z"}, []),
+        ({"TOKENIZER_NAME": ""}, []),
+    ],
+)
+def test_the_routers_variable_names_the_model(environ: dict[str, str], model: list[str]) -> None:
+    arguments = router_arguments(["-p", "80"], {"WAITING_SERVED_RATIO": "0.5", **environ})
+
+    assert arguments == ["serve", *model, "-p", "80"]
+
+
 def test_the_routers_schema_is_tgis() -> None:
     assert router_arguments(["print-schema"], {}) == ["print-schema"]
 

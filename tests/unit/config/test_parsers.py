@@ -28,7 +28,12 @@ def test_any_text_is_read_or_refused_in_one_line(parse: Parser, text: str) -> No
 @given(number=st.integers(0, (1 << 63) - 1))
 def test_counts_are_read_as_they_are_written(number: int) -> None:
     assert parsers.count(str(number)) == number
-    assert parsers.counts(f"{number}, 7") == (number, 7)
+
+
+def test_batch_sizes_above_0_count() -> None:
+    assert parsers.batch_sizes("1, 0,-3,77") == (1, 77)
+    with pytest.raises(ValueError, match="is not a whole number"):
+        parsers.batch_sizes("1,x")
 
 
 @pytest.mark.parametrize("text", ["-1", "+1", "1_000", " 7", "1e3", "\u0663", "", str(1 << 63)])

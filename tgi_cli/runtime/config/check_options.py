@@ -61,7 +61,7 @@ def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[
                 yield f"`{name}` has no effect: prompts are computed in chunks beside decoding"
     num_devices = num_visible_devices(options, num_driver_devices)
     if num_devices > 0:
-        yield f"{num_devices} GPUs are visible, but this version computes on the CPU"
+        yield f"GPUs are visible ({num_devices}), but this version computes on the CPU"
 
 
 def asked_input_tokens(options: ServeOptions) -> int | None:

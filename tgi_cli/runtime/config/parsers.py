@@ -12,6 +12,7 @@ Parser = Callable[[str], object]
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
+_NO_SIZE = re.compile(r"0+|-[0-9]+")
 _MAX_COUNT = (1 << 63) - 1
 
 
@@ -30,9 +31,9 @@ def count(value: str) -> int:
     return int(value)
 
 
-def counts(value: str) -> tuple[int, ...]:
-    """Read a comma list of whole numbers."""
-    return tuple(count(entry) for entry in names(value))
+def batch_sizes(value: str) -> tuple[int, ...]:
+    """Read a comma list of whole numbers, of which those above 0 count."""
+    return tuple(count(entry) for entry in names(value) if not _NO_SIZE.fullmatch(entry))
 
 
 def port(value: str) -> int:

@@ -123,9 +123,9 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
     Setting(
         name="cuda_graphs",
         group=MODEL,
-        parse=parsers.counts,
+        parse=parsers.batch_sizes,
         metavar="N,...",
-        help="Batch sizes for CUDA graphs; a CPU has none.",
+        help="Batch sizes for CUDA graphs; 0 is none, which is all that a CPU has.",
         no_effect="this version computes on the CPU, which has no CUDA graphs",
     ),
 )
