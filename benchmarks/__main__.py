@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("router", "serving", "kernels", "neighbours", "prefix")
+NAMES = ("router", "serving", "kernels", "neighbours", "prefix", "guided")
 _USUAL = ("router", "serving")
 
 
