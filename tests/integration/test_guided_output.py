@@ -21,7 +21,9 @@ PERSON = {
         "name": {"type": "string", "minLength": 2, "maxLength": 20},
         "age": {"type": "integer", "minimum": 0, "maximum": 120},
         "pets": {"type": "array", "items": {"$ref": "#/$defs/pet"}, "maxItems": 3},
-        "email": {"anyOf": [{"type": "string", "format": "email", "maxLength": 30}, {"type": "null"}]},
+        "email": {
+            "anyOf": [{"type": "string", "format": "email", "maxLength": 30}, {"type": "null"}]
+        },
     },
     "required": ["name", "age", "pets", "email"],
 }

@@ -378,3 +378,15 @@ def test_compiled_grammars_are_kept_and_bounded(monkeypatch):
     assert [grammar.source for grammar in kept] == ["a", "aa"]
     assert [grammar.source for grammar in engine._guides._compiled] == ["aa", "aaa"]
     assert engine._guides._compiled[Grammar("regex", "aa")] is kept[Grammar("regex", "aa")]
+
+
+def test_masks_are_there_even_if_their_thread_has_no_time():
+    engine = guided_engine()
+    release = threading.Event()
+    engine._guides._masker.submit(release.wait, 60)
+    engine.add(guided_request(Grammar("regex", "ab"), 0))
+
+    outputs = finish(engine)[0]
+    release.set()
+
+    assert text_of(outputs) == "ab"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from torch import Tensor
 
+_Masks = dict[int, "Tensor | GrammarError"]
+
 _log = logging.getLogger(__name__)
 _MAX_COMPILED = 64
 _COMPILER_NICENESS = 10  # steps go first where cores are few
@@ -43,7 +45,8 @@ class Guides:
         self._masker = ThreadPoolExecutor(1, "grammar-masks")
         self._held: dict[int, tuple[NewRequest, Future[Matcher]]] = {}
         self._matchers: dict[int, Matcher] = {}
-        self._masks: Future[dict[int, Tensor | GrammarError]] | None = None
+        self._guided: dict[int, Matcher] = {}  # of the step
+        self._masks: Future[_Masks] | None = None
         self._failed: dict[int, GrammarError] = {}  # by a mask
 
     @property
@@ -92,14 +95,17 @@ class Guides:
 
     def start_masks(self, request_ids: Sequence[int]) -> None:
         """Begin to compute the masks of those that are guided."""
-        guided = {i: self._matchers[i] for i in request_ids if i in self._matchers}
-        self._masks = self._masker.submit(_compute_masks, guided) if guided else None
+        self._guided = {i: self._matchers[i] for i in request_ids if i in self._matchers}
+        self._masks = self._masker.submit(_compute_masks, self._guided) if self._guided else None
 
     def bitmasks(self, request_ids: Sequence[int]) -> list[Tensor | None] | None:
         """Return the masks that `start_masks` began; None if nobody is guided."""
         if self._masks is None:
             return None
-        masks, self._masks = self._masks.result(), None
+        # Where cores are few the thread may not have had its turn yet: then this one is quicker.
+        is_late = self._masks.cancel()
+        masks = _compute_masks(self._guided) if is_late else self._masks.result()
+        self._masks = None
         found: list[Tensor | None] = []
         for request_id in request_ids:
             mask = masks.get(request_id)
@@ -161,8 +167,8 @@ class Guides:
         return compiled
 
 
-def _compute_masks(matchers: dict[int, Matcher]) -> dict[int, Tensor | GrammarError]:
-    masks: dict[int, Tensor | GrammarError] = {}
+def _compute_masks(matchers: dict[int, Matcher]) -> _Masks:
+    masks: _Masks = {}
     for request_id, matcher in matchers.items():
         try:
             masks[request_id] = matcher.bitmask()
