@@ -145,7 +145,7 @@ async def test_check_that_takes_too_long_is_ended_and_the_next_one_works():
 
 
 async def test_very_long_grammar_is_refused_unread(checker):
-    grammar = Grammar("regex", "a" * (grammar_checker.MAX_SOURCE_BYTES + 1))
+    grammar = Grammar("regex", "a" * (grammar_checker.MAX_SOURCE_CHARACTERS + 1))
 
     assert "longer than" in await refusal(checker, grammar)
     assert checker._worker._process is None

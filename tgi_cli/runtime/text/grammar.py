@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
     from llguidance._lib import JsonCompileOptions
 
-MAX_SOURCE_BYTES = 1 << 19
+MAX_SOURCE_CHARACTERS = 1 << 19
 # Tighter than llguidance's own, so that a mask takes milliseconds at worst: at 50,000 items a rule
 # that is ambiguous enough took 270 ms. A schema of 128 tools needs a few hundred.
 _MAX_ITEMS_PER_MASK = 5_000

@@ -11,7 +11,7 @@ from collections import OrderedDict
 import msgspec
 
 from tgi_cli.errors import GenerationError, ValidationError
-from tgi_cli.runtime.text.grammar import MAX_SOURCE_BYTES
+from tgi_cli.runtime.text.grammar import MAX_SOURCE_CHARACTERS
 from tgi_cli.runtime.text.grammar_worker import CheckReply, Greeting
 from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess, WorkerUnavailable
 from tgi_cli.runtime.types import Grammar
@@ -56,9 +56,6 @@ class GrammarChecker:
         reply = self._remembered.get(grammar)
         if reply is None:
             reply = await self._ask(grammar)
-            self._remembered[grammar] = reply
-            if len(self._remembered) > _MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
         else:
             self._remembered.move_to_end(grammar)
         if reply.grammar is not None:
@@ -68,8 +65,8 @@ class GrammarChecker:
         raise ValidationError(f"cannot compile regex from schema: {reply.error}")
 
     async def _ask(self, grammar: Grammar) -> CheckReply:
-        if len(grammar.source) > MAX_SOURCE_BYTES:
-            return CheckReply(None, f"it is longer than {MAX_SOURCE_BYTES} bytes")
+        if len(grammar.source) > MAX_SOURCE_CHARACTERS:
+            return CheckReply(None, f"it is longer than {MAX_SOURCE_CHARACTERS} characters")
         try:
             answer = await self._worker.ask(msgspec.msgpack.encode(grammar))
         except TimeoutError:
@@ -78,4 +75,8 @@ class GrammarChecker:
             return CheckReply(None, "it can't be compiled within the memory limit")
         except WorkerUnavailable as exc:
             raise GenerationError("Server error: grammars can't be checked now") from exc
-        return msgspec.msgpack.decode(answer, type=CheckReply)
+        # Only what the worker said: a time limit may have been passed for the machine's load.
+        reply = self._remembered[grammar] = msgspec.msgpack.decode(answer, type=CheckReply)
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return reply
