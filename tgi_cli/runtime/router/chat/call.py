@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from tgi_cli.errors import MissingTemplateVariable, TemplateError, ValidationError
-from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.chat.messages import template_messages
 from tgi_cli.runtime.router.chat.tools import ToolUse, tool_use, with_tool_prompt
+from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.schemas.chat import ChatRequest
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.service import Prompt, Service
@@ -102,7 +102,4 @@ async def render(service: Service, body: ChatRequest, tools: ToolUse | None) -> 
 def _grammar(body: ChatRequest, tools: ToolUse | None) -> dict[str, Any] | None:
     if tools is not None:
         return None if tools.make_parser is not None else tools.grammar()
-    guided = grammars.parse_guided(msgspec.structs.asdict(body))
-    if guided is not None and body.response_format is not None:
-        raise ValidationError("`response_format` and `guided_…` fields exclude one another")
-    return guided or body.response_format
+    return openai.asked_grammar(body)
