@@ -157,8 +157,10 @@ async def test_n_gives_so_many_choices_of_each_prompt_in_order():
 async def test_counts_of_choices_out_of_range_are_refused(change, text):
     async with serving() as client:
         status, _, reply = await client.post(URL, {**GREEDY, **change})
+        failures = await client.metric('tgi_request_failure{err="validation"}')
 
     assert (status, reply["error"]) == (422, f"Input validation error: {text}")
+    assert failures == 1
 
 
 async def test_echo_puts_the_prompt_before_the_text():

@@ -84,11 +84,11 @@ async def read_call(service: Service, body: CompletionRequest) -> CompletionCall
             raise SuffixNotSupported
         if len(prompts) > limits.max_client_batch_size:
             raise TooManyPrompts(limits.max_client_batch_size)
-    n = openai.check_n(body.n, limits)
-    runs_per_prompt = _runs_per_prompt(body, n, limits)
-    num_top = _num_top(body, limits)
-    grammar = _grammar(body)
-    check_vocabulary(prompts, service.tokenizer.vocab_size)
+        n = openai.check_n(body.n, limits)
+        runs_per_prompt = _runs_per_prompt(body, n, limits)
+        num_top = _num_top(body, limits)
+        grammar = _grammar(body)
+        check_vocabulary(prompts, service.tokenizer.vocab_size)
     is_scored = bool(body.echo) and num_top is not None
     call = CompletionCall(
         body=body,

@@ -107,7 +107,7 @@ def parameters_of_run(parameters: GenerateParameters, run: int) -> GenerateParam
     return msgspec.structs.replace(parameters, seed=seed)
 
 
-def finish_reason(reason: FinishReason, *, is_strict: bool = False) -> str:
+def finish_reason(reason: FinishReason, *, is_strict: bool) -> str:
     """Return OpenAI's word, except for a stop string, where TGI's callers know TGI's."""
     is_stop = reason is FinishReason.EOS_TOKEN or (
         is_strict and reason is FinishReason.STOP_SEQUENCE
@@ -190,7 +190,7 @@ async def _events(generation: Generation, encode: Encoder) -> AsyncIterator[byte
             yield frame
 
 
-def error_event(error: RequestError, *, is_strict: bool = False) -> bytes:
+def error_event(error: RequestError, *, is_strict: bool) -> bytes:
     if is_strict:
         return event(_strict_body(error.wire_text, error.status, error.kind))
     # Beside TGI's two keys the type, by which clients of TGI choose the error that they raise.
