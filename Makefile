@@ -10,11 +10,13 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 SERVE_ARGS ?=
 TEST_ARGS ?=
+FUZZ := .venv-fuzz
+FUZZ_EXAMPLES ?= 100
 
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test clients check sanitize format docs bench clean
+.PHONY: help install serve test fuzz clients check sanitize format docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +31,9 @@ test: install ## Run the tests; TEST_ARGS goes to pytest
 
 clients: install ## Try TGI's and OpenAI's real clients, each in its own environment
 	$(BIN)/python -m pytest -q -m clients tests/clients $(TEST_ARGS)
+
+fuzz: install $(FUZZ)/stamp ## Let schemathesis try every route; FUZZ_EXAMPLES cases for each (100)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -s tests/contract/test_fuzz.py
 
 check: install ## Check format, lint, types, import table, names and generated files
 	$(BIN)/ruff format --check .
@@ -80,6 +85,12 @@ $(VENV)/stamp-dev: pyproject.toml $(VENV)/stamp-core
 
 $(VENV)/stamp-bench: pyproject.toml $(VENV)/stamp-core
 	$(PIP) install --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+# Its dependencies are many, and none of them ours.
+$(FUZZ)/stamp: | $(BIN)/python
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check --quiet install 'schemathesis==4.32.*'
 	@touch $@
 
 # The demo model's wheel; its dependencies are another inference library that we don't use.

@@ -19,6 +19,7 @@ from tgi_cli.runtime.config.settings.environment import (
 )
 from tgi_cli.runtime.router.metric_families import FAMILIES
 from tools.dashboard import dashboard
+from tools.http_page import http_page
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("bash", "zsh", "fish")
@@ -37,6 +38,7 @@ def generated_files() -> dict[str, str]:
     files = {
         "docs/reference/cli.md": cli_page(),
         "docs/reference/environment.md": variables_page(),
+        "docs/reference/http.md": http_page(),
         "docs/reference/metrics.md": metrics_page(),
         "deploy/grafana/dashboard.json": dashboard(),
     }

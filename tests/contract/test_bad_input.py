@@ -10,6 +10,7 @@ import json
 import time
 import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,9 @@ COUNTERS = {"/tokenize", "/chat_tokenize"}
 STREAMS = {"/generate_stream"}  # refuse with an event, under status 200
 ANY_VALUE = {"seed"}  # fields that are no size: all of 64 bits is welcome
 SIZES = (-1, 2**31, 2**32, 2**63, 2**64, 10**30)
+TALES = ("Traceback", "site-packages", "tgi_cli", "msgspec", ".py", str(Path.cwd()))
+"""What an answer would hold that told something of the server."""
+
 MALFORMED = {
     "truncated": b'{"inputs":"x"',
     "nan": b'{"inputs":"x","parameters":{"temperature":NaN}}',
@@ -98,7 +102,9 @@ async def send(client, path, raw):
     async with client.session.post(
         url_of(client, path), data=io.BytesIO(raw), headers=headers
     ) as response:
-        return response.status, await response.text()
+        status, text = response.status, await response.text()
+    assert not any(word in text for word in TALES), text
+    return status, text
 
 
 def integers(schema, at=(), depth=0):

@@ -123,10 +123,11 @@ async def test_the_server_shows_its_document_and_a_page_for_it():
     assert followed[2] == page
 
 
-def test_print_schema_needs_no_model_and_no_torch():
+@pytest.mark.parametrize("name", ["main", "router"])
+def test_print_schema_needs_no_model_and_no_torch(name):
     program = (
-        "import sys; from tgi_cli.app import app; app(['print-schema'], standalone_mode=False);"
-        "print(*sys.modules, file=sys.stderr)"
+        "import atexit, sys; from tgi_cli import app; sys.argv = ['x', 'print-schema'];"
+        f"atexit.register(lambda: print(*sys.modules, file=sys.stderr)); app.{name}()"
     )
 
     done = subprocess.run(

@@ -169,6 +169,8 @@ class _Resolver:
             model_sha=self._model.sha,
             model_pipeline_tag=self._model.pipeline_tag,
             model_dtype=f"torch.{self._memory.dtype}",
+            waiting_served_ratio=options.waiting_served_ratio,
+            max_waiting_tokens=options.max_waiting_tokens,
             limits=RequestLimits(
                 max_concurrent_requests=options.max_concurrent_requests,
                 max_best_of=options.max_best_of,

@@ -114,6 +114,7 @@ class _Describer:
         operation["responses"] = {
             str(status): reply for status, reply in sorted(self._replies(route).items())
         }
+        operation["x-scope"] = route.scope.value
         if route.scope is not Scope.OPEN:
             operation["security"] = [{_KEY: []}, {}]
         return operation
