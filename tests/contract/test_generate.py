@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.builders.router import END_ID, TOKENIZER, ids_of, script_for, serving
 from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
 from tgi_cli.runtime.ipc.messages import NewRequest
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 from tgi_cli.runtime.types import SamplingParams
 
@@ -477,3 +478,23 @@ async def test_an_engine_failure_is_a_424_and_an_error_event():
     assert events == [error]
     assert fine == 200
     assert failures == 2
+
+
+_EVERY_FIELD = sorted(GenerateParameters.__struct_fields__)
+_ODD_VALUES = [
+    *("null", "true", '"x"', "[]", "{}", "-1", "0", "0.5", "2147483648", "4294967296"),
+    *("9223372036854775808", "18446744073709551616", "1e308", "-1e308", "5e-324", "1e999", "NaN"),
+    *("[null]", '["\\ud800"]', '{"0": 1e308}', '{"x": 1}'),
+]
+
+
+async def test_no_value_of_any_field_is_answered_with_a_server_error():
+    async with serving(limits={"max_total_tokens": 95}) as client:
+        for field in _EVERY_FIELD:
+            for value in _ODD_VALUES:
+                raw = f'{{"inputs": "x", "parameters": {{"{field}": {value}}}}}'
+                status, _, reply = await client.post("/generate", raw.encode())
+
+                assert status in (200, 400, 422), (field, value, reply)
+        assert (await client.get("/health"))[0] == 200
+        assert await client.metric("tgi_requests_running") == 0

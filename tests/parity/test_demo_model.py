@@ -14,6 +14,7 @@ from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.messages import NewRequest
 from tgi_cli.runtime.text.chat_template import ChatTemplate
 from tgi_cli.runtime.text.tokenizer import Tokenizer
+from tgi_cli.runtime.text.watermark import detect
 from tgi_cli.runtime.types import SamplingParams
 
 NUM_NEW_TOKENS = 64
@@ -114,3 +115,15 @@ def test_the_same_seed_gives_the_same_tokens_and_another_seed_others(engine, pro
 
     assert first == second
     assert first != other
+
+
+def test_watermarked_text_is_detected_and_plain_text_is_not(engine, prompts):
+    params = {"do_sample": True, "temperature": 1.2, "seed": 3}
+
+    marked = generate(engine, prompts[:3], 90, watermark=True, **params)
+    plain = generate(engine, prompts[:3], 90, **params)
+
+    for prompt, ids in zip(prompts, marked, strict=False):
+        assert detect(prompt[-1:] + ids).p_value < 1e-4
+    for prompt, ids in zip(prompts, plain, strict=False):
+        assert detect(prompt[-1:] + ids).p_value > 1e-3

@@ -22,8 +22,6 @@ from tgi_cli.runtime.types import Grammar, SamplingParams
 
 # TGI checks a request's length for its first scheduling chunk only; longer ones end at the limit.
 _CHECKED_NEW_TOKENS = 1024
-
-
 _MAX_BIASES = 1024
 _SHOWN_CHARACTERS = 80  # of a client's text in an error
 
