@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -242,9 +241,3 @@ def run_to_end(engine: Engine, max_steps: int = 10_000) -> dict[int, list[int]]:
         for seq in output.outputs:
             tokens.setdefault(seq.request_id, []).extend(seq.token_ids)
     raise AssertionError("the engine makes no progress")
-
-
-def promise_no_output(engine: Engine) -> None:
-    """Have sequences admitted without blocks for what they will generate, so that some must go."""
-    scheduler = engine._scheduler
-    scheduler._config = replace(scheduler._config, reserved_new_tokens=0)

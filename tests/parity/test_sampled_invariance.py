@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders.engine import promise_no_output
 from tests.builders.model import engine_config, make_runner
 from tgi_cli.kernels import native
 from tgi_cli.runtime.engine.engine import Engine
@@ -42,8 +41,9 @@ def runner() -> Runner:
     return make_runner(engine_config(locate_model("demo"), **LIMITS))
 
 
-def make_engine(runner: Runner, **changes: int) -> Engine:
-    return Engine(engine_config(locate_model("demo"), **LIMITS | changes), runner)
+def make_engine(runner: Runner, *, reserved_new_tokens: int = 1024, **changes: int) -> Engine:
+    config = engine_config(locate_model("demo"), **LIMITS | changes)
+    return Engine(config, runner, reserved_new_tokens=reserved_new_tokens)
 
 
 def make_request(index: int, **sampling: object) -> NewRequest:
@@ -83,8 +83,7 @@ def test_everything_reported_is_the_same_alone_and_in_company(runner):
     alone = {i: run(make_engine(runner), [requests[i]])[i] for i in range(4)}
     together = run(make_engine(runner), [*company, *requests])
     in_chunks = run(make_engine(runner, max_step_tokens=13), [*requests, *company])
-    crowded = make_engine(runner, num_blocks=6)
-    promise_no_output(crowded)
+    crowded = make_engine(runner, reserved_new_tokens=0, num_blocks=6)
     preempted = run(crowded, [*requests, *company], min_preempted=1)
 
     for outcome in (together, in_chunks, preempted):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.engine import VOCAB_SIZE, make_engine, promise_no_output, request, scores_after
+from tests.builders.engine import VOCAB_SIZE, make_engine, request, scores_after
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.sampling.prompt_scores import score_prompt
 from tgi_cli.runtime.engine.sequence import Sequence
@@ -49,8 +49,9 @@ def collect_scores(engine: Engine) -> dict[int, list[list[PromptScore]]]:
 def test_scores_come_once_with_the_first_token_whatever_chunks_or_preemption(
     sizes, max_step_tokens, num_blocks, prompt_top_n
 ):
-    engine, _ = make_engine(max_step_tokens=max_step_tokens, num_blocks=num_blocks)
-    promise_no_output(engine)
+    engine, _ = make_engine(
+        max_step_tokens=max_step_tokens, num_blocks=num_blocks, reserved_new_tokens=0
+    )
     requests = [
         scored(i, n, prompt_top_n=prompt_top_n, max_new_tokens=20) for i, n in enumerate(sizes)
     ]
