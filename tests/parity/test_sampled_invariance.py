@@ -83,7 +83,7 @@ def test_everything_reported_is_the_same_alone_and_in_company(runner):
     alone = {i: run(make_engine(runner), [requests[i]])[i] for i in range(4)}
     together = run(make_engine(runner), [*company, *requests])
     in_chunks = run(make_engine(runner, max_step_tokens=13), [*requests, *company])
-    crowded = make_engine(runner, reserved_new_tokens=0, num_blocks=6)
+    crowded = make_engine(runner, reserved_new_tokens=1, num_blocks=6)
     preempted = run(crowded, [*requests, *company], min_preempted=1)
 
     for outcome in (together, in_chunks, preempted):

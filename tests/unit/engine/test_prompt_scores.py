@@ -50,7 +50,7 @@ def test_scores_come_once_with_the_first_token_whatever_chunks_or_preemption(
     sizes, max_step_tokens, num_blocks, prompt_top_n
 ):
     engine, _ = make_engine(
-        max_step_tokens=max_step_tokens, num_blocks=num_blocks, reserved_new_tokens=0
+        max_step_tokens=max_step_tokens, num_blocks=num_blocks, reserved_new_tokens=1
     )
     requests = [
         scored(i, n, prompt_top_n=prompt_top_n, max_new_tokens=20) for i, n in enumerate(sizes)
