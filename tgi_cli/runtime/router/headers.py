@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgi_cli.runtime.router.service import Generation
+from tgi_cli.runtime.router.generation import Generation
 
 
 def stream_headers(compute_type: str, num_characters: int) -> dict[str, str]:

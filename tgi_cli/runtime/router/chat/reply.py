@@ -8,10 +8,10 @@ from msgspec import UNSET
 from tgi_cli.runtime.router.chat.run import ChatRun
 from tgi_cli.runtime.router.chat.shown import logprobs_of, new_call_id, text_for
 from tgi_cli.runtime.router.chat.tools import NO_TOOL, ToolUse
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.schemas.chat import ChatChoice
 from tgi_cli.runtime.router.schemas.tools import AssistantMessage, ReplyFunction, ReplyToolCall
-from tgi_cli.runtime.router.service import Generation
 from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.text.function_calls.call import FunctionCall, MakeParser
 from tgi_cli.runtime.text.function_calls.wrapped import WrappedCallReader, compact

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tgi_cli.runtime.router.chat.call import ChatCall, render
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.routes import openai
-from tgi_cli.runtime.router.service import Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Prompt, Service
 from tgi_cli.runtime.text.stop_hiding import StopStringHider
 
 if TYPE_CHECKING:

@@ -17,11 +17,12 @@ from tgi_cli.runtime.router.completions.prompts import (
     read_prompt,
     split_prompts,
 )
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.schemas.common import Usage
 from tgi_cli.runtime.router.schemas.completions import CompletionRequest
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Prompt, Service
 from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.router.validation import check_best_of
 

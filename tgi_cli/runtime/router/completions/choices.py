@@ -7,9 +7,10 @@ from functools import partial
 
 from tgi_cli.runtime.router.completions.call import CompletionCall
 from tgi_cli.runtime.router.completions.logprobs import LogprobsBuilder
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.routes import openai
 from tgi_cli.runtime.router.schemas.completions import CompletionLogprobs
-from tgi_cli.runtime.router.service import Generation, Service
+from tgi_cli.runtime.router.service import Service
 from tgi_cli.runtime.router.tokens import GeneratedToken
 
 

@@ -11,6 +11,7 @@ from tgi_cli.runtime.router.bodies import read_body
 from tgi_cli.runtime.router.completions.call import CompletionCall, Finished, read_call
 from tgi_cli.runtime.router.completions.choices import ChoiceBuilder, read_echo
 from tgi_cli.runtime.router.concurrency import run_together
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.headers import reply_headers, stream_headers
 from tgi_cli.runtime.router.replies import json_reply
 from tgi_cli.runtime.router.routes import openai
@@ -21,7 +22,7 @@ from tgi_cli.runtime.router.schemas.completions import (
     CompletionRequest,
 )
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
-from tgi_cli.runtime.router.service import Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event
 from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.types import FinishReason

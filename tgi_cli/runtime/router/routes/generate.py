@@ -12,6 +12,7 @@ from tgi_cli.errors import RequestError
 from tgi_cli.runtime.router import validation
 from tgi_cli.runtime.router.bodies import read_body
 from tgi_cli.runtime.router.concurrency import run_together
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.headers import reply_headers, stream_headers
 from tgi_cli.runtime.router.replies import error_body, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
@@ -27,7 +28,7 @@ from tgi_cli.runtime.router.schemas.generate import (
     StreamEvent,
     Token,
 )
-from tgi_cli.runtime.router.service import Generation, Prompt, Service
+from tgi_cli.runtime.router.service import Prompt, Service
 from tgi_cli.runtime.router.streaming import EventStream, event, send_events
 from tgi_cli.runtime.router.tokens import GeneratedToken, ScoredToken
 

@@ -20,12 +20,12 @@ from tgi_cli.errors import RequestError, ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.bodies import BodyError
+from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.replies import ERROR_REPLY, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import Usage
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, OpenAIRequest
-from tgi_cli.runtime.router.service import Generation
 from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.router.tokens import GeneratedToken
 from tgi_cli.runtime.text.stop_hiding import StopStringHider
