@@ -131,6 +131,17 @@ async def test_a_refusal_is_an_error_with_the_text_that_the_client_got():
     ]  # fmt: skip
 
 
+async def test_probes_of_an_unhealthy_server_do_not_fill_the_log():
+    with logged() as lines:
+        async with serving(script_for("abc")) as client:
+            client.engine.close()
+            await client.engine.closed.wait()
+            statuses = [(await client.get("/health"))[0] for _ in range(3)]
+
+    assert statuses == [503] * 3
+    assert not any(line["message"] == "unhealthy" for line in lines)
+
+
 def bodies_with_text_everywhere() -> list[tuple[str, dict[str, Any]]]:
     """Return calls that put the marker into every field in which users send text."""
     schema = {"type": "object", "properties": {MARKER: {"const": MARKER}}}

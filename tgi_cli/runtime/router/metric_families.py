@@ -129,7 +129,7 @@ FAMILIES = (
         JOIN_REASONS,
     ),
     _by_method("tgi_batch_inference_count", "Steps begun; one with prompt tokens is a prefill."),
-    _by_method("tgi_batch_inference_success", "Steps that gave at least one request its tokens."),
+    _by_method("tgi_batch_inference_success", "Steps that did not fail."),
     _by_method("tgi_batch_inference_failure", "Steps that failed all of their requests."),
     _by_method("tgi_batch_inference_duration", "Seconds of a whole successful step."),
     _by_method("tgi_batch_forward_duration", "Seconds of a step in the model."),

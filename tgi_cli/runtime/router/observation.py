@@ -11,7 +11,7 @@ import time
 
 import msgspec
 
-from tgi_cli.errors import RequestError
+from tgi_cli.errors import RequestError, UnhealthyError
 from tgi_cli.runtime.logs import Span, current_spans, duration_text, in_spans
 from tgi_cli.runtime.router.metrics import Metrics, failure_of
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
@@ -115,8 +115,12 @@ class Observation:
 
 
 def log_error(error: RequestError) -> None:
-    """Log what the client is told, without what that quotes of its request."""
-    _log.error(error.log_text, extra={"error_type": error.kind})
+    """Log what the client is told, without what that quotes of its request.
+
+    A probe's answer is no event of its own: what made the server unhealthy has been logged.
+    """
+    level = logging.DEBUG if isinstance(error, UnhealthyError) else logging.ERROR
+    _log.log(level, error.log_text, extra={"error_type": error.kind})
 
 
 def parameters_text(parameters: GenerateParameters) -> str:
