@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from tgi_cli.runtime.logs import Span, log_span
 from tgi_cli.runtime.router.routes.context import SERVICE
@@ -26,13 +26,15 @@ async def observe_request(request: web.Request, handler: Handler) -> web.StreamR
     match = request.match_info
     resource = match.route.resource
     attributes = {
-        "http.method": request.method,
+        "http.method": request.method if request.method in hdrs.METH_ALL else "_OTHER",
         "http.route": "unknown" if resource is None else resource.canonical,
     }
     caller = parse_traceparent(request.headers.get("traceparent"))
     name = _handler_name(match)
-    log_attributes = attributes if caller is None else {**attributes, "trace_id": caller[0]}
-    with log_span(Span("HTTP request", dict(log_attributes)), Span(name)):
+    log_attributes: dict[str, object] = {**attributes}
+    if caller is not None:
+        log_attributes["trace_id"] = caller[0]
+    with log_span(Span("HTTP request", log_attributes), Span(name)):
         tracing = request.app[SERVICE].tracing
         if tracing is None:
             return await handler(request)
