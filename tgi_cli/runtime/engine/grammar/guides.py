@@ -95,6 +95,8 @@ class Guides:
 
     def start_masks(self, request_ids: Sequence[int]) -> None:
         """Begin to compute the masks of those that are guided."""
+        if self._masks is not None and not self._masks.cancel():
+            self._masks.exception()  # of a run that failed; a matcher can't be used by two
         self._guided = {i: self._matchers[i] for i in request_ids if i in self._matchers}
         self._masks = self._masker.submit(_compute_masks, self._guided) if self._guided else None
 

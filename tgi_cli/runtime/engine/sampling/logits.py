@@ -82,7 +82,8 @@ def apply_bitmask(logits: Tensor, bitmask: Tensor) -> Tensor:
     bits = np.unpackbits(bitmask.numpy().view(np.uint8), bitorder="little")[: logits.numel()]
     allowed = np.zeros(logits.numel(), dtype=np.bool_)
     allowed[: bits.size] = bits
-    return torch.where(torch.from_numpy(allowed), logits, -math.inf)
+    # By NumPy: torch would share even this among threads, and wait for each where cores are few.
+    return torch.from_numpy(np.where(allowed, logits.numpy(), np.float32(-np.inf)))
 
 
 def forbid(logits: Tensor, ids: Tensor) -> Tensor:
