@@ -92,3 +92,19 @@ def test_other_bits_in_company_are_found_and_named(config):
 
     with pytest.raises(DeterminismError, match="gives other bits together with others than alone"):
         Determinism(runner, config, 3).verify()
+
+
+@needs_native
+def test_other_bits_on_cached_blocks_are_found_and_named(config):
+    runner = make_runner(config)
+    run = runner.run
+
+    def disturbed(plan):
+        logits = run(plan)
+        goes_on = any(chunk.start > 0 and chunk.num_tokens > 1 for chunk in plan.chunks)
+        return logits + 1e-3 if goes_on else logits
+
+    runner.run = disturbed  # type: ignore[method-assign]
+
+    with pytest.raises(DeterminismError, match="gives other bits on cached blocks than alone"):
+        Determinism(runner, config, 6).verify()
