@@ -97,6 +97,7 @@ def guides_by_schema_and_by_pattern(servers: Servers) -> None:
         "Paris as JSON: ",
         max_new_tokens=90,
         details=True,
+        return_full_text=False,
         grammar={"type": "json", "value": SCHEMA},
     )
     by_pattern = client(servers.demo).text_generation(
