@@ -25,6 +25,7 @@
         ├── CapacityError                the model or its limits can't fit this machine
         ├── ListenError                  the address can't be listened on
         ├── MissingExtraError            an option needs a package that isn't installed
+        ├── WorkerUnavailable            a process for templates or grammars doesn't start
         └── EngineDiedError              an engine process ended on its own
 
 `message` is whole and safe to print: it never holds a secret, a prompt or, for a `RequestError`,
@@ -250,6 +251,12 @@ class MissingExtraError(StartError):
     """An option needs an optional package of ours that isn't installed."""
 
     kind = "missing_extra"
+
+
+class WorkerUnavailable(StartError):
+    """A process that renders templates or checks grammars doesn't come up."""
+
+    kind = "worker"
 
 
 class EngineDiedError(StartError):

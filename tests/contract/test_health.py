@@ -58,7 +58,7 @@ async def test_an_engine_that_is_silent_with_work_is_stalled():
             await response.read()
         idle, later = await statuses(client), await state(client)
 
-    assert found == {path: 200 if path in LIVENESS else 503 for path in PROBES}
+    assert set(found.values()) == {503}  # nothing but a restart helps: that is what liveness asks
     assert (busy["status"], busy["running"], busy["waiting"]) == ("stalled", 1, 0)
     assert set(idle.values()) == {200}
     assert later["status"] == "idle"

@@ -122,6 +122,7 @@ FLAGS = [
     Option("verify-determinism", False, "true", True, "2"),
     Option("engine", "native", "fake", "fake", "real"),
     Option("api-key-file", None, "k.txt", "k.txt", None),
+    Option("stall-timeout", 60, "7", 7, "7s"),
     Option("protect-chat-tokenize", False, "true", True, "2"),
     Option("openai-strict", False, "true", True, "2"),
     Option("log-level", "info", "debug", "debug", None),

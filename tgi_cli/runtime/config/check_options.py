@@ -21,6 +21,7 @@ _AT_LEAST_ONE = (
     "max_best_of",
     "max_client_batch_size",
     "payload_limit",
+    "stall_timeout",
     "max_input_tokens",
     "max_input_length",
     "max_batch_prefill_tokens",

@@ -99,6 +99,7 @@ class ServeOptions:
     cors_allow_origin: tuple[str, ...] = ()  # empty: any
     openai_strict: bool = False
     graceful_termination_timeout: int = 90  # seconds
+    stall_timeout: int = 60  # seconds
     json_output: bool = False
     log_level: str = "info"  # or a filter, as logs.parse_filter reads it
     otlp_endpoint: str | None = None

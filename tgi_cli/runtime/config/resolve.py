@@ -190,6 +190,7 @@ class _Resolver:
             cors_allow_origin=options.cors_allow_origin,
             validation_workers=options.validation_workers,
             graceful_termination_timeout_s=float(options.graceful_termination_timeout),
+            stall_timeout_s=float(options.stall_timeout),
             compute_type=options.compute_type,
             docker_label=options.docker_label,
             build_sha=options.build_sha,

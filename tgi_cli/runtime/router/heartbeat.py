@@ -10,11 +10,9 @@ import time
 
 from tgi_cli.runtime.ipc.client import EngineClient
 
-STALL_TIMEOUT_S = 60.0
-
 
 class Heartbeat:
-    def __init__(self, engine: EngineClient, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
+    def __init__(self, engine: EngineClient, stall_timeout_s: float) -> None:
         self._engine = engine
         self._stall_timeout_s = stall_timeout_s
         self._started_ns = time.monotonic_ns()
@@ -22,6 +20,11 @@ class Heartbeat:
     @property
     def is_alive(self) -> bool:
         return not self._engine.closed.is_set()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing calls for a restart."""
+        return self.is_alive and not self.is_stalled
 
     @property
     def is_busy(self) -> bool:

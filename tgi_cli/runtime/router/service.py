@@ -81,7 +81,7 @@ class Service:
         self.num_open = 0  # handlers at work, their replies not yet sent
         self.is_draining = False
         self.last_step_failed = False
-        self.heartbeat = Heartbeat(engine)
+        self.heartbeat = Heartbeat(engine, config.stall_timeout_s)
         self._probe: asyncio.Future[None] | None = None  # one at a time
         engine.add_step_listener(self._step_done)
 
@@ -98,7 +98,7 @@ class Service:
         After a failed step only another step can tell, and a server that is taken out of service
         for it gets no requests; so one token is generated in the background.
         """
-        is_running = self.heartbeat.is_alive and not self.heartbeat.is_stalled
+        is_running = self.heartbeat.is_well
         if is_running and self.last_step_failed and self._probe is None:
             self._probe = asyncio.ensure_future(self._run_probe())
         return is_running and not self.is_draining and not self.last_step_failed

@@ -195,11 +195,6 @@ def _asks_to_sample(p: GenerateParameters) -> bool:
     return bool(p.do_sample) or any(field is not None for field in fields)
 
 
-def unsupported(name: str) -> ValidationError:
-    """Return the error for a field that this version knows and can't do."""
-    return ValidationError(f"`{name}` is not supported by this version; leave it out")
-
-
 def fit_lengths(
     prompt_ids: Sequence[int], checked: CheckedParameters, limits: RequestLimits
 ) -> tuple[list[int], int]:

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.errors import MissingTemplateVariable, TemplateError
+from tgi_cli.errors import MissingTemplateVariable, TemplateError, WorkerUnavailable
 from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.text.marked_text import MarkedText, Marker, special_pattern
 from tgi_cli.runtime.text.template_worker import RenderReply, RenderRequest
-from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess, WorkerUnavailable
+from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess
 
 TIME_LIMIT_S = 2.0
 _WORKER = "tgi_cli.runtime.text.template_worker"

@@ -10,10 +10,10 @@ from collections import OrderedDict
 
 import msgspec
 
-from tgi_cli.errors import GenerationError, ValidationError
+from tgi_cli.errors import GenerationError, ValidationError, WorkerUnavailable
 from tgi_cli.runtime.text.grammar import MAX_SOURCE_CHARACTERS
 from tgi_cli.runtime.text.grammar_worker import CheckReply, Greeting
-from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess, WorkerUnavailable
+from tgi_cli.runtime.text.worker_process import WorkerEnded, WorkerProcess
 from tgi_cli.runtime.types import Grammar
 
 TIME_LIMIT_S = 3.0

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from tgi_cli.errors import WorkerUnavailable
+
 _LENGTH = struct.Struct("<I")
 _START_TIME_LIMIT_S = 30.0
 # Nothing of the environment but what Python needs: secrets stay out of a worker.
@@ -22,10 +24,6 @@ _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV")
 
 class WorkerEnded(Exception):
     """The worker died over a question, of the memory limit perhaps."""
-
-
-class WorkerUnavailable(Exception):
-    """No worker can be started."""
 
 
 class WorkerProcess:
@@ -81,7 +79,10 @@ class WorkerProcess:
             # The answer proves that it is up, so that starting doesn't count as working.
             return await self._exchange(self._greeting, _START_TIME_LIMIT_S)
         except (WorkerEnded, OSError) as exc:
-            raise WorkerUnavailable(self._module) from exc
+            raise WorkerUnavailable(
+                f"The process {self._module.rpartition('.')[2]} doesn't start.",
+                hint="It needs memory and processes: see the container's limits.",
+            ) from exc
 
     async def _exchange(self, payload: bytes, time_limit_s: float) -> bytes:
         process = self._process

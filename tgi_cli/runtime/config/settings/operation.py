@@ -73,6 +73,13 @@ OPERATION_SETTINGS: tuple[Setting, ...] = (
         metavar="SECONDS",
         help="How long open requests may go on after SIGTERM.",
     ),
+    Setting(
+        name="stall_timeout",
+        group=OPERATION,
+        parse=parsers.count,
+        metavar="SECONDS",
+        help="How long an engine with work may be silent before the probes say that it is stalled.",
+    ),
     switch("json_output", OPERATION, "Write the log as JSON, one object per line."),
     Setting(
         name="log_level",

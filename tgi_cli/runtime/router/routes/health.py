@@ -24,9 +24,9 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def live(request: web.Request) -> web.Response:
-    """200 while the event loop, which answers this, and the engine's process are alive."""
+    """200 while the event loop, which answers this, and the engine live; a stalled one doesn't."""
     service = request.app[SERVICE]
-    return _state_reply(service, is_well=service.heartbeat.is_alive)
+    return _state_reply(service, is_well=service.heartbeat.is_well)
 
 
 async def ready(request: web.Request) -> web.Response:

@@ -79,7 +79,7 @@ async def model_metadata(request: web.Request) -> web.Response:
 
 
 async def live(request: web.Request) -> web.Response:
-    return _liveness(request.app[SERVICE].heartbeat.is_alive)
+    return _liveness(request.app[SERVICE].heartbeat.is_well)
 
 
 async def ready(request: web.Request) -> web.Response:
