@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -36,8 +37,25 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind in ("concurrency", "burst") or self.ramp_kind == "concurrency"
 
 
+class PromptInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask, before a protocol has made a body of it. One of the three is given."""
+
+    text: str | None = None
+    token_ids: list[int] | None = None
+    messages: list[dict[str, Any]] | None = None
+    fields: dict[str, Any] = {}  # more fields of the body, as a data set may bring them
+
+
+BodyMaker = Callable[[PromptInput, int | None], bytes]
+"""A protocol's `body`: the JSON for an input and the output tokens wanted (None: the server's)."""
+
+
 class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request of the plan, its body made before the stage begins."""
+    """One request of the plan, its body made before the stage begins.
+
+    The body of a later turn of a conversation holds the new part only: what was said before, the
+    server's answers included, is put in front of it when it is sent.
+    """
 
     index: int
     sched_s: float | None  # from the stage's start; None: when a user is free (closed loop)
@@ -46,5 +64,6 @@ class PlannedRequest(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     conversation: int | None = None
     turn: int | None = None
+    think_s: float | None = None  # from the end of the turn before
+    answer: str | None = None  # recorded: history holds it in place of the server's
     cancel_after_s: float | None = None  # hang up then
-    extra: dict[str, Any] = {}
