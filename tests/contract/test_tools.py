@@ -530,3 +530,39 @@ async def test_by_default_a_template_with_its_own_form_is_used_in_tgis_way():
     assert requests[0].grammar is not None
     assert prompt.count("no_tool") == 1
     assert DEFAULT_PROMPT in prompt
+
+
+async def test_a_strict_server_takes_tgis_way_where_the_request_is_worded_for_it():
+    body = {**CHAT, "tool_prompt": "Pick one."}
+    async with tools_server(CALL, template=HERMES, openai_strict=True) as client:
+        requests = client.record_requests()
+        _, _, reply = await client.post(ROUTE, body)
+        prompt = await prompt_of(client, body)
+
+    assert requests[0].grammar is not None
+    assert "\n---\nPick one." in prompt
+    assert reply["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
+
+
+async def test_without_grammars_only_the_models_own_way_is_left():
+    options = {"template": HERMES, "supports_grammars": False}
+    async with tools_server(CALL, **options) as client:
+        status, _, refused = await client.post(ROUTE, CHAT)
+    async with tools_server(HERMES_REPLY, **options, openai_strict=True) as client:
+        _, _, reply = await client.post(ROUTE, CHAT)
+
+    assert status == 422
+    assert refused["error"] == "Input validation error: grammar is not supported"
+    assert len(reply["choices"][0]["message"]["tool_calls"]) == 2
+
+
+async def test_a_client_that_leaves_in_the_second_run_frees_its_permit():
+    script = answering(NO_TOOL, "Hello" * 200, step_s=0.001)
+    body = {**CHAT, "stream": True}
+    async with serving(script, limits=ROOMY) as client:
+        async with client.session.post(client.url + ROUTE, json=body) as reply:
+            await reply.content.readline()  # of the second run: the first one has no events
+        await client.router._service.wait_idle()
+
+        assert await client.metric("tgi_requests_running") == 0
+        assert await client.metric('tgi_request_failure{err="dropped"}') == 1

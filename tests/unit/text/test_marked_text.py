@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import msgspec
@@ -104,6 +105,13 @@ def test_a_request_without_special_tokens_is_left_alone():
 
     assert not Marker(SPECIAL, value).has_work
     assert not Marker(None, END).has_work
+
+
+@given(value=st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner)))
+def test_only_requests_with_special_tokens_leave_the_ordinary_path(value):
+    has_special = SPECIAL.search(json.dumps(value, ensure_ascii=False)) is not None
+
+    assert Marker(SPECIAL, value).has_work == has_special
 
 
 def test_names_of_a_clients_values_are_marked_too():

@@ -43,23 +43,24 @@ class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
     functions: list[FunctionDefinition]
     may_decline: bool = False  # `auto` in TGI's way: `no_tool` is offered too
     make_parser: MakeParser | None = None  # in the model's own way
-    only_first_call: bool = False
+    only_first_call: bool = False  # TGI's way gives one at most anyway
 
     @property
     def names(self) -> frozenset[str]:
         return frozenset(function.name for function in self.functions)
 
+    @property
+    def _offered(self) -> list[FunctionDefinition]:
+        return [*self.functions, *([_NO_TOOL] if self.may_decline else [])]
+
     def grammar(self) -> Json:
         """Return what a call must match, in the form of `response_format`."""
-        functions = [*self.functions, *([_NO_TOOL] if self.may_decline else [])]
-        return {"type": "json_schema", "value": {"schema": _schema(functions)}}
+        return {"type": "json_schema", "value": {"schema": _schema(self._offered)}}
 
     def shown(self) -> list[Json]:
         """Return the functions as the prompt has them."""
-        if self.make_parser is not None:
-            return [_openai_form(function) for function in self.functions]
-        functions = [*self.functions, *([_NO_TOOL] if self.may_decline else [])]
-        return [_tgi_form(function) for function in functions]
+        form = _tgi_form if self.make_parser is None else _openai_form
+        return [form(function) for function in self._offered]
 
 
 def tool_use(body: ChatRequest, template: str, *, is_strict: bool) -> ToolUse | None:
@@ -70,23 +71,22 @@ def tool_use(body: ChatRequest, template: str, *, is_strict: bool) -> ToolUse | 
     """
     if body.tools is not None and _has_grammar(body):
         raise ToolError("Grammar and tools are mutually exclusive")
-    choice = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else None
-    word = "auto" if body.tool_choice is None else body.tool_choice
-    if not body.tools or word == "none":
+    choice = body.tool_choice
+    if not body.tools or choice == "none":
         return None
     functions = [tool.function for tool in body.tools]
-    if word == "auto":
-        make_parser = parser_for(template) if is_strict else None
-        if make_parser is not None:
-            return ToolUse(
-                functions=functions,
-                make_parser=make_parser,
-                only_first_call=body.parallel_tool_calls is False,
-            )
-        return ToolUse(functions=functions, may_decline=True)
-    if word == "required":
+    if choice is None or choice == "auto":
+        # Whoever words the request for a call wants TGI's way.
+        make_parser = parser_for(template) if is_strict and not body.tool_prompt else None
+        return ToolUse(
+            functions=functions,
+            may_decline=make_parser is None,
+            make_parser=make_parser,
+            only_first_call=body.parallel_tool_calls is False,
+        )
+    if choice == "required":
         return ToolUse(functions=functions)
-    name = choice if choice is not None else str(word)
+    name = choice.function.name if isinstance(choice, NamedTool) else choice
     named = [function for function in functions if function.name == name]
     if not named:
         raise ToolError(
