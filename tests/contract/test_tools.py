@@ -218,7 +218,7 @@ async def test_the_second_run_has_the_first_ones_permit(stream):
         else:
             _, _, reply = await client.post(ROUTE, CHAT)
             text = reply["choices"][0]["message"]["content"]
-        assert await client.metric("tgi_requests_running") == 0
+        assert client.router._service._permits.num_taken == 0
 
     assert text == "Hello"
 
@@ -564,5 +564,17 @@ async def test_a_client_that_leaves_in_the_second_run_frees_its_permit():
             await reply.content.readline()  # of the second run: the first one has no events
         await client.router._service.wait_idle()
 
-        assert await client.metric("tgi_requests_running") == 0
+        assert client.router._service._permits.num_taken == 0
         assert await client.metric('tgi_request_failure{err="dropped"}') == 1
+
+
+async def test_calls_after_which_more_might_have_come_say_so():
+    body = {**CHAT, "max_tokens": len(ids_of(HERMES_REPLY)) - 3}
+    async with tools_server(HERMES_REPLY, template=HERMES, openai_strict=True) as client:
+        _, _, reply = await client.post(ROUTE, body)
+        *events, _ = await client.stream(ROUTE, {**body, "stream": True})
+
+    for choice in (reply["choices"][0], events[-1]["choices"][0]):
+        assert choice["finish_reason"] == "length"
+    assert reply["choices"][0]["message"]["content"] == "Let me look."  # and no half of a tag
+    assert [c["function"]["name"] for c in calls_in(events)] == ["weather", "time"]

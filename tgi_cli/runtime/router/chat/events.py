@@ -19,6 +19,7 @@ from tgi_cli.runtime.router.chat.run import ChatRun
 from tgi_cli.runtime.router.chat.shown import (
     logprobs_of,
     new_call_id,
+    reason_of_calls,
     streamed_call_id,
     text_for,
     text_of,
@@ -150,8 +151,9 @@ class ChoiceEvents:
                             num_calls, new_call_id(), piece.name, piece.arguments
                         )
                         num_calls += 1
-                if token.finish_reason is not None:
-                    word = "tool_calls" if num_calls else self._word(token.finish_reason)
+                reason = token.finish_reason
+                if reason is not None:
+                    word = reason_of_calls(self._call, reason) if num_calls else self._word(reason)
                     yield self._event(AssistantDelta(self._role()), None, word)
 
     def _shown(self, token: GeneratedToken, text: str) -> str:

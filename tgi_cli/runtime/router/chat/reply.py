@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 
 from tgi_cli.runtime.router.chat.run import ChatRun
-from tgi_cli.runtime.router.chat.shown import logprobs_of, new_call_id, text_for
+from tgi_cli.runtime.router.chat.shown import logprobs_of, new_call_id, reason_of_calls, text_for
 from tgi_cli.runtime.router.chat.tools import NO_TOOL, ToolUse
 from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.routes import openai
@@ -88,5 +88,5 @@ def _choice(
         if not content:
             message.content = None if is_strict else UNSET
         if is_strict:
-            word = "tool_calls"
+            word = reason_of_calls(run.call, reason)
     return ChatChoice(run.index, message, logprobs_of(run.call, tokens), word)

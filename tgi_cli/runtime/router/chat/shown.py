@@ -11,6 +11,7 @@ from tgi_cli.runtime.router.schemas.chat import Logprobs, TokenLogprob, TopLogpr
 from tgi_cli.runtime.router.schemas.common import finite
 from tgi_cli.runtime.router.tokens import GeneratedToken, ScoredToken
 from tgi_cli.runtime.text.function_calls.call import CallParser
+from tgi_cli.runtime.types import FinishReason
 
 
 def new_call_id() -> str:
@@ -25,6 +26,12 @@ def streamed_call_id(call: ChatCall) -> str:
     if not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in ids):
         return str(uuid.uuid4())
     return str(max(map(int, ids), default=-1) + 1)
+
+
+def reason_of_calls(call: ChatCall, reason: FinishReason) -> str:
+    """Return OpenAI's reason for a choice with calls, unless more might have come after them."""
+    goes_on = call.tools is not None and call.tools.make_parser is not None
+    return "length" if goes_on and reason is FinishReason.LENGTH else "tool_calls"
 
 
 def text_of(token: GeneratedToken) -> str:

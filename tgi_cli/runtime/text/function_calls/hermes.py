@@ -34,7 +34,8 @@ class HermesParser:
         return self._pieces.take()
 
     def flush(self) -> list[Piece]:
-        self._pieces.add(self._text)
+        if not self._expects_close:  # else it is a part of the end tag
+            self._pieces.add(self._text)
         self._text, self._call, self._expects_close = "", None, False
         return self._pieces.take(is_last=True)
 
