@@ -57,7 +57,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     first: int | None = None  # first delivery that holds a token
     first_content: int | None = None  # first token that isn't reasoning
     last: int | None = None  # last delivery that holds a token
-    end: int | None = None  # end mark or end of the body
+    end: int | None = None  # end mark or end of the body; of a failure: when it was known
 
     deliveries: list[int] = []  # moments of the deliveries that hold tokens
     tokens: list[int] = []  # tokens of each
@@ -103,6 +103,7 @@ class WorkerSample(msgspec.Struct, kw_only=True, array_like=True):
     gc_pause: int  # longest, ns
     num_events: int
     num_deliveries: int
+    worker: int = 0
 
 
 class StageRecord(msgspec.Struct, kw_only=True):
@@ -112,7 +113,7 @@ class StageRecord(msgspec.Struct, kw_only=True):
     repeat: int
     requests: list[RequestRecord]
     samples: list[WorkerSample]
-    w0: int  # the window [w0, w1) in which planned requests count
+    w0: int  # the window: requests with w0 <= sched < w1 are measured
     w1: int
     drained: int  # when the last of them had ended, or was given up
     num_workers: int

@@ -154,6 +154,23 @@ class Timeline(msgspec.Struct, kw_only=True):
     errors: list[int] = []
 
 
+class Part(msgspec.Struct, kw_only=True):
+    """A part of a stage's measured requests: one turn of conversations, or a slice of a ramp."""
+
+    turn: int | None = None  # from 0
+    start_s: float | None = None  # from the window's start
+    duration_s: float | None = None
+    num_requests: int
+    num_errors: int
+    req_s: float | None = None  # slices only, as are the next two
+    out_tok_s: float | None = None
+    concurrency: float | None = None  # time-weighted mean
+    ttft: Summary  # failures are infinite
+    tpot: Summary
+    e2e: Summary
+    cached_fraction: float | None = None
+
+
 class Stage(msgspec.Struct, kw_only=True):
     key: str
     load: Load
@@ -171,7 +188,8 @@ class Stage(msgspec.Struct, kw_only=True):
     generator: Generator
     server_metrics: ServerMetrics = msgspec.field(default_factory=ServerMetrics)
     timeline: Timeline = msgspec.field(default_factory=Timeline)
-    by_turn: list[dict[str, Any]] = []
+    by_turn: list[Part] = []  # conversations
+    by_slice: list[Part] = []  # ramps: slices of 10 s
     hdr: dict[str, str] = {}  # metric: compressed histogram, base64
 
 
