@@ -171,6 +171,18 @@ class Part(msgspec.Struct, kw_only=True):
     cached_fraction: float | None = None
 
 
+class Distribution(msgspec.Struct, kw_only=True):
+    """How values lie, for drawing: counts in log-spaced bins, and the way up to the slowest.
+
+    `counts[i]` is how many lie in [edges[i], edges[i + 1]), the last bin its upper edge included.
+    """
+
+    edges: list[float] = []
+    counts: list[int] = []
+    num_infinite: int = 0
+    quantiles: list[tuple[float, Number]] = []
+
+
 class Stage(msgspec.Struct, kw_only=True):
     key: str
     load: Load
@@ -190,6 +202,7 @@ class Stage(msgspec.Struct, kw_only=True):
     timeline: Timeline = msgspec.field(default_factory=Timeline)
     by_turn: list[Part] = []  # conversations
     by_slice: list[Part] = []  # ramps: slices of 10 s
+    distributions: dict[str, Distribution] = {}  # of ttft, itl and e2e, failures included
     hdr: dict[str, str] = {}  # metric: compressed histogram, base64
 
 
