@@ -10,6 +10,7 @@ import typer
 from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
+from tgi_cli.commands.bench import bench
 from tgi_cli.commands.health import health
 from tgi_cli.commands.print_schema import print_schema
 from tgi_cli.commands.serve import serve
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
 app.command(context_settings=_HELP_NAMES)(health)
+app.add_typer(bench)
 app.command(context_settings=_HELP_NAMES)(print_schema)
 
 

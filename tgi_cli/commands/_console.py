@@ -28,6 +28,11 @@ def print_document(text: str) -> None:
     print(text)
 
 
+def print_listening(url: str) -> None:
+    """Say on one line that a server is ready, for a person or a script that waits for it."""
+    print(f"Listening on {url}", flush=True)
+
+
 class StartScreen:
     """What a person sees on stdout while a server starts; a machine reads the log instead."""
 

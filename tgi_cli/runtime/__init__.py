@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from tgi_cli.runtime.config.mock import MockOptions
     from tgi_cli.runtime.config.options import ServeOptions
     from tgi_cli.runtime.serving.screen import Screen
 
@@ -30,6 +31,13 @@ def health(argv: Sequence[str]) -> int:
     from tgi_cli.runtime.health import main
 
     return main(argv)
+
+
+def bench_mock(options: MockOptions, listening: Callable[[str], None]) -> int:
+    """Serve text without a model until told to stop; return the exit code. Raises `StartError`."""
+    from tgi_cli.runtime.bench.mock.server import serve_mock
+
+    return serve_mock(options, listening)
 
 
 def schema() -> str:

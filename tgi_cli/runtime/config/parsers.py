@@ -12,6 +12,8 @@ Parser = Callable[[str], object]
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|)", re.ASCII)
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _NO_SIZE = re.compile(r"0+|-[0-9]+")
 _MAX_COUNT = (1 << 63) - 1
 
@@ -76,6 +78,25 @@ def ratio(value: str) -> float:
     parsed = number(value)
     if parsed < 0:
         raise ValueError(f"{_shown(value)} is negative")
+    return parsed
+
+
+def percentage(value: str) -> float:
+    """Read `5%`, or `0.05`, as a share from 0 to 1."""
+    parsed = number(value[:-1]) / 100 if value.endswith("%") else number(value)
+    if not 0 <= parsed <= 1:
+        raise ValueError(f"{_shown(value)} is not a share from 0% to 100%")
+    return parsed
+
+
+def duration(value: str) -> float:
+    """Read `500ms`, `2s`, `1.5m` or `1h` in seconds; a bare number counts seconds."""
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{_shown(value)} is not a time such as 500ms, 10s or 2m")
+    parsed = number(found[1]) * _UNITS_S[found[2]]
+    if not math.isfinite(parsed):
+        raise ValueError(f"{_shown(value)} is too long")
     return parsed
 
 
