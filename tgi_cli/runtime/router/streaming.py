@@ -74,7 +74,8 @@ class EventStream:
         self._protocol = request.protocol
         self._response = response
         self._is_chunked = response.headers.get("transfer-encoding") == "chunked"
-        self._wrote = False  # since the keep-alive interval began
+        self._now_s = asyncio.get_running_loop().time
+        self._wrote_s = self._now_s()  # when the newest event or comment was sent
 
     @property
     def is_behind(self) -> bool:
@@ -91,18 +92,19 @@ class EventStream:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         transport.write(b"%x\r\n%b\r\n" % (len(frame), frame) if self._is_chunked else frame)
-        self._wrote = True
+        self._wrote_s = self._now_s()
 
     async def write(self, frame: bytes) -> None:
         """Send `frame`, and wait while the client is far behind. Raises `ConnectionError`."""
         await self._response.write(frame)
-        self._wrote = True
+        self._wrote_s = self._now_s()
 
     async def keep_alive(self) -> None:
-        """Write a comment after each quiet interval: one task per stream, one flag per event."""
+        """Write a comment whenever the newest frame is so old. One wake-up per interval."""
         with contextlib.suppress(ConnectionError):
             while True:
-                self._wrote = False
-                await asyncio.sleep(KEEP_ALIVE_S)
-                if not self._wrote:
-                    await self._response.write(_KEEP_ALIVE)
+                quiet_s = self._now_s() - self._wrote_s
+                if quiet_s < KEEP_ALIVE_S:
+                    await asyncio.sleep(KEEP_ALIVE_S - quiet_s)
+                else:
+                    await self.write(_KEEP_ALIVE)
