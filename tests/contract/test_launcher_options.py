@@ -140,7 +140,7 @@ VARIABLES = [  # 5: without a flag
     Option("log-format", "text", "pretty", "text", None),
     Option("log-colorize", True, "0", False, "2"),
     Option("tgi-wiggle-room", 0.9, "0.5", 0.5, "0"),
-    Option("compute-type", "cpu", "1-xeon", "1-xeon", None),
+    Option("compute-type", None, "1-xeon", "1-xeon", None),
     Option("docker-label", None, "x", "x", None),
     Option("build-sha", None, "c0ffee", "c0ffee", None),
     Option("cuda-visible-devices", None, "", None, None),

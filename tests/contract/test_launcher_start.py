@@ -202,7 +202,7 @@ EFFECTS: list[tuple[dict[str, Any], str, object]] = [
     ({"log_colorize": False}, "engine.log.colour", False),
     ({"otlp_endpoint": "http://c"}, "router.otlp_endpoint", "http://c"),
     ({"otlp_service_name": "x"}, "router.otlp_service_name", "x"),
-    ({}, "router.compute_type", "cpu"),
+    ({}, "router.compute_type", "gpu+optimized"),
     ({"compute_type": "x"}, "router.compute_type", "x"),
     ({"docker_label": "x"}, "router.docker_label", "x"),
     ({"build_sha": "x"}, "router.build_sha", "x"),
@@ -268,6 +268,14 @@ def test_gpus_that_are_not_used_are_told() -> None:
 
     assert config.engine.device == "cpu"
     assert "GPUs are visible (2)" in config.warnings[0]
+
+
+def test_the_compute_type_is_the_drivers_name_for_the_gpu() -> None:
+    machine = dataclasses.replace(hardware(), num_gpus=2, gpu_name="NVIDIA H100 80GB HBM3")
+
+    config = resolve(ServeOptions(), model_facts(), machine)
+
+    assert config.router.compute_type == "1-nvidia-h100-80gb-hbm3"
 
 
 @pytest.mark.parametrize("name", ["waiting_served_ratio", "max_waiting_tokens"])

@@ -34,4 +34,5 @@ class HardwareFacts:
     num_cores: int
     available_memory_bytes: int
     num_gpus: int = 0  # that the driver shows
+    gpu_name: str | None = None  # of the first of them
     has_native_kernels: bool = True

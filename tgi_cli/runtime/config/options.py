@@ -122,7 +122,7 @@ class ServeOptions:
     log_format: Literal["text", "json"] = "text"
     log_colorize: bool = True
     tgi_wiggle_room: float = 0.9  # share of the free memory that the KV cache may take
-    compute_type: str = "cpu"
+    compute_type: str | None = None
     docker_label: str | None = None
     build_sha: str | None = None
     cuda_visible_devices: str | None = None

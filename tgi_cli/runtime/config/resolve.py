@@ -191,7 +191,7 @@ class _Resolver:
             validation_workers=options.validation_workers,
             graceful_termination_timeout_s=float(options.graceful_termination_timeout),
             stall_timeout_s=float(options.stall_timeout),
-            compute_type=options.compute_type,
+            compute_type=self._compute_type(),
             docker_label=options.docker_label,
             build_sha=options.build_sha,
             vertex_predict_route=options.aip_predict_route,
@@ -208,6 +208,14 @@ class _Resolver:
             max_batch_size=options.max_batch_size,
             log=log_config(options),
         )
+
+    def _compute_type(self) -> str:
+        if self._options.compute_type is not None:
+            return self._options.compute_type
+        if self._hardware.gpu_name is None:
+            return "gpu+optimized"  # TGI's word where it knows none, whatever computes
+        name = self._hardware.gpu_name.lower().replace(" ", "-")
+        return f"{self._options.num_shard or 1}-{name}"
 
     def _prometheus_port(self) -> int | None:
         port = self._options.prometheus_port

@@ -81,7 +81,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     validation_workers: int = 2
     graceful_termination_timeout_s: float = 90.0
     stall_timeout_s: float = 60.0  # an engine with work that is silent for longer is stalled
-    compute_type: str = "cpu"  # header x-compute-type
+    compute_type: str = "gpu+optimized"  # header x-compute-type
     docker_label: str | None = None
     build_sha: str | None = None
     vertex_predict_route: str | None = None  # AIP_PREDICT_ROUTE

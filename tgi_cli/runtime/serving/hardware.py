@@ -25,6 +25,7 @@ def read_hardware(root: Path = _ROOT) -> HardwareFacts:
         num_cores=num_cores(root),
         available_memory_bytes=available_memory_bytes(root),
         num_gpus=num_gpus(root),
+        gpu_name=gpu_name(root),
         has_native_kernels=any(_NATIVE_LIBRARY.glob("_native*.so")),
     )
 
@@ -53,6 +54,16 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
 def num_gpus(root: Path = _ROOT) -> int:
     """Return how many GPUs NVIDIA's driver shows, 0 without one."""
     return sum(1 for _ in (root / _DRIVER_GPUS).glob("*"))
+
+
+def gpu_name(root: Path = _ROOT) -> str | None:
+    """Return what NVIDIA's driver calls the first GPU, such as "NVIDIA H100 80GB HBM3"."""
+    for gpu in sorted((root / _DRIVER_GPUS).glob("*/information")):
+        for line in _text(gpu).splitlines():
+            key, _, value = line.partition(":")
+            if key == "Model" and value.strip():
+                return value.strip()
+    return None
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

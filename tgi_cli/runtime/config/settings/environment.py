@@ -52,7 +52,12 @@ ENVIRONMENT_SETTINGS: tuple[Setting, ...] = (
         metavar="SHARE",
         help="Share of the free memory that the KV cache may take.",
     ),
-    text("compute_type", ENVIRONMENT, "What the header x-compute-type says."),
+    text(
+        "compute_type",
+        ENVIRONMENT,
+        "What the header x-compute-type says.",
+        note="N-GPU_NAME, or gpu+optimized",
+    ),
     text("docker_label", ENVIRONMENT, "The image's label, for /info and the fingerprint."),
     text("build_sha", ENVIRONMENT, "The build's commit, for /info."),
     text("cuda_visible_devices", ENVIRONMENT, _DEVICE_LIST),
