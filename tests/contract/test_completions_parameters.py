@@ -37,6 +37,19 @@ async def test_temperature_decides_whether_to_sample(submitted, temperature, do_
     assert request.sampling.temperature == sent
 
 
+async def test_temperature_0_is_greedy_whatever_cut_offs_are_given(submitted):
+    cut_offs = {"top_k": 3, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.1}
+    body = {"prompt": "x", "temperature": 0, "max_tokens": 1}
+    async with serving() as client:
+        status, _, _ = await client.post(URL, body | cut_offs)
+        _, _, refused = await client.post(URL, body | {"top_p": 5})
+
+    [request] = submitted
+    assert status == 200
+    assert request.sampling.takes_best
+    assert refused["error"].endswith("`top_p` must be > 0.0 and < 1.0")
+
+
 async def test_every_sampling_field_is_honoured(submitted):
     fields = {
         "frequency_penalty": 0.5,

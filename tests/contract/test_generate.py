@@ -259,7 +259,7 @@ VALIDATION = [
     ({"frequency_penalty": 2.1}, "`frequency_penalty` must be >= -2.0 and <= 2.0"),
     ({"top_p": 0}, "`top_p` must be > 0.0 and < 1.0"),
     ({"top_p": 1.1}, "`top_p` must be > 0.0 and < 1.0"),
-    ({"typical_p": 1.1}, "`typical_p` must be > 0.0 and < 1.0"),
+    ({"typical_p": 1}, "`typical_p` must be > 0.0 and < 1.0"),
     ({"top_k": 0}, "`top_k` must be strictly positive"),
     ({"top_k": -3}, "`top_k` must be strictly positive"),
     ({"max_new_tokens": 0}, "`max_new_tokens` must be strictly positive"),
@@ -421,7 +421,7 @@ async def test_a_stream_refuses_best_of_and_prompt_details():
 async def test_null_and_neutral_values_mean_absent():
     parameters = {
         "top_p": 1.0,
-        "typical_p": 1.0,
+        "typical_p": None,
         "temperature": None,
         "stop": None,
         "details": True,

@@ -39,6 +39,7 @@ def make_app(service: Service) -> web.Application:
         if route.needs_key(config):
             protected.update(added)
     app.on_response_prepare.append(middleware.cors_headers(config.cors_allow_origin))
+    app.on_response_prepare.append(middleware.write_names_in_lower_case)
     app.cleanup_ctx.append(_while_serving(keys))
     return app
 

@@ -25,7 +25,7 @@ def reply_headers(
     inference_s = sum(timing.inference_s for timing in timings)
     headers = stream_headers(compute_type, num_characters)
     if has_compute_time:
-        headers["x-compute-time"] = repr(total_s)
+        headers["x-compute-time"] = f"{total_s:.9f}"  # never with an exponent
     milliseconds = {
         "x-total-time": total_s,
         "x-validation-time": sum(timing.validation_s for timing in timings),

@@ -103,7 +103,6 @@ def cors_headers(
 
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["vary"] = _VARY
-        response.headers.popall("server", None)  # nobody need know the library and its version
         origin = request.headers.get("Origin")
         if not origins:
             response.headers["access-control-allow-origin"] = "*"
@@ -111,3 +110,11 @@ def cors_headers(
             response.headers["access-control-allow-origin"] = origin
 
     return add
+
+
+async def write_names_in_lower_case(_request: web.Request, response: web.StreamResponse) -> None:
+    """The signal after all others: names as TGI writes them, for who compares bytes."""
+    headers = [(name.lower(), value) for name, value in response.headers.items()]
+    response.headers.clear()
+    # Nobody need know the library and its version.
+    response.headers.extend(header for header in headers if header[0] != "server")

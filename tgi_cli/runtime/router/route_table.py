@@ -24,9 +24,18 @@ from tgi_cli.runtime.router.routes import (
     vertex,
 )
 from tgi_cli.runtime.router.schemas.chat import ChatChunk, ChatCompletion, ChatRequest, ChatTokens
-from tgi_cli.runtime.router.schemas.completions import Completion, CompletionRequest
+from tgi_cli.runtime.router.schemas.completions import (
+    Completion,
+    CompletionChunk,
+    CompletionRequest,
+)
 from tgi_cli.runtime.router.schemas.facts import HealthState, Info, Model, ModelList, SimpleToken
-from tgi_cli.runtime.router.schemas.generate import GenerateReply, GenerateRequest, StreamEvent
+from tgi_cli.runtime.router.schemas.generate import (
+    CompatGenerateRequest,
+    GenerateReply,
+    GenerateRequest,
+    StreamEvent,
+)
 from tgi_cli.runtime.router.schemas.kserve import (
     InferReply,
     InferRequest,
@@ -113,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
         generate.compat_generate,
         _NATIVE,
         "Generate tokens, as a stream if `stream` is true",
-        body=GenerateRequest,
+        body=CompatGenerateRequest,
         reply=list[GenerateReply],
         event=StreamEvent,
     ),
@@ -140,7 +149,7 @@ ROUTES: tuple[Route, ...] = (
         "Complete a text, or several",
         body=CompletionRequest,
         reply=Completion,
-        event=Completion,
+        event=(CompletionChunk, Completion),
     ),
     _inference(
         "/v1/chat/completions",
@@ -174,9 +183,9 @@ ROUTES: tuple[Route, ...] = (
         sagemaker.invocations,
         _SAGEMAKER,
         "Generate, chat or complete, as the body asks",
-        body=(GenerateRequest, ChatRequest, CompletionRequest),
+        body=(CompatGenerateRequest, ChatRequest, CompletionRequest),
         reply=(list[GenerateReply], ChatCompletion, Completion),
-        event=(StreamEvent, ChatChunk, Completion),
+        event=(StreamEvent, ChatChunk, CompletionChunk, Completion),
     ),
     _vertex("/vertex"),
     _inference(

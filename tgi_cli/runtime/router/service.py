@@ -232,6 +232,8 @@ class Service:
         if prompt.ids is not None:
             return prompt.ids
         limits = self.config.limits
+        if prompt.add_special_tokens:  # a chat has its images in parts of their own
+            validation.check_modality(prompt.text)
         validation.check_num_bytes(prompt.text, checked, limits, self.tokenizer.max_token_bytes)
         for head in validation.heads_to_count(prompt.text, checked, limits):
             head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))

@@ -9,6 +9,7 @@ this build doesn't do is refused by name, never ignored.
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from collections.abc import Iterator, Sequence, Sized
 
@@ -17,13 +18,14 @@ import msgspec
 from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.router import grammars
-from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters, GreedyParameters
 from tgi_cli.runtime.types import Grammar, SamplingParams
 
 # TGI checks a request's length for its first scheduling chunk only; longer ones end at the limit.
 _CHECKED_NEW_TOKENS = 1024
 _MAX_BIASES = 1024
 _SHOWN_CHARACTERS = 80  # of a client's text in an error
+_IMAGE = re.compile(r"!\[\]\((?:https?://|data:)")  # how a text carries one
 
 
 class CheckedParameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,16 @@ def check_parameters(
     )
 
 
+def check_modality(text: str) -> None:
+    """Refuse a prompt with an image in it, which a model of text would read as its address."""
+    if _IMAGE.search(text):
+        raise image_not_supported()
+
+
+def image_not_supported() -> ValidationError:
+    return ValidationError("image modality is not supported")
+
+
 def _check_sampling(p: GenerateParameters, vocab_size: int) -> SamplingParams:
     if (p.best_of or 1) > 1 and not _asks_to_sample(p):
         raise ValidationError("you must use sampling when `best_of` is > 1")
@@ -131,7 +143,7 @@ def _check_sampling(p: GenerateParameters, vocab_size: int) -> SamplingParams:
     if not 0.0 < top_p <= 1.0:  # TGI refuses 1.0, which clients send to mean "off"
         raise ValidationError("`top_p` must be > 0.0 and < 1.0")
     typical_p = _number(p.typical_p, 1.0)
-    if not 0.0 < typical_p <= 1.0:
+    if p.typical_p is not None and not 0.0 < typical_p < 1.0:
         raise ValidationError("`typical_p` must be > 0.0 and < 1.0")
     min_p = _number(p.min_p, 0.0)
     if not 0.0 <= min_p <= 1.0:
@@ -140,8 +152,9 @@ def _check_sampling(p: GenerateParameters, vocab_size: int) -> SamplingParams:
         raise ValidationError("`top_k` must be strictly positive")
     top_k = p.top_k or 0
     cuts_off = top_k != 0 or top_p < 1.0 or typical_p < 1.0 or min_p > 0.0
+    samples = bool(p.do_sample) or temperature != 1.0 or cuts_off
     return SamplingParams(
-        do_sample=bool(p.do_sample) or temperature != 1.0 or cuts_off,
+        do_sample=samples and not isinstance(p, GreedyParameters),
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -208,7 +221,7 @@ def fit_lengths(
         ids = ids[-checked.truncate :]
     num_input = len(ids)
     room = limits.max_total_tokens - num_input
-    asked = max(1, room) if checked.max_new_tokens is None else checked.max_new_tokens
+    asked = max(0, room) if checked.max_new_tokens is None else checked.max_new_tokens
     new = _checked_new_tokens(asked, limits)
     if num_input + new > limits.max_total_tokens:
         raise _too_long(str(num_input), new, limits)
@@ -258,7 +271,7 @@ def check_num_bytes(
 
 
 def _asked_at_least(checked: CheckedParameters, limits: RequestLimits) -> int:
-    return _checked_new_tokens(checked.max_new_tokens or 1, limits)
+    return _checked_new_tokens(checked.max_new_tokens or 0, limits)
 
 
 def _checked_new_tokens(asked: int, limits: RequestLimits) -> int:

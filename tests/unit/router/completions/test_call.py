@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,15 +86,6 @@ def test_prompts_are_of_one_kind_or_refused(prompt):
         assert prompts == [prompt]
     else:
         assert prompts == prompt
-
-
-def test_greedy_leaves_out_what_would_switch_sampling_on():
-    body = msgspec.convert(
-        {"prompt": "x", "temperature": 0, "top_k": 3, "top_p": 0.5, "typical_p": 0.5, "min_p": 0.1},
-        CompletionRequest,
-    )
-
-    assert openai.sampling_parameters(body) == GenerateParameters(ignore_eos=False, watermark=False)
 
 
 def test_the_list_form_of_logit_bias_is_ignored_and_the_object_kept():

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.router.schemas.chat import ChatMessage, ImagePart
 from tgi_cli.runtime.router.schemas.tools import MessageToolCall
+from tgi_cli.runtime.router.validation import image_not_supported
 
 Json = dict[str, Any]
 
@@ -50,7 +50,7 @@ def _text(message: ChatMessage) -> str | None:
     texts = []
     for part in message.content:
         if isinstance(part, ImagePart):
-            raise ValidationError("image modality is not supported")
+            raise image_not_supported()
         texts.append(part.text)
     return "".join(texts)
 

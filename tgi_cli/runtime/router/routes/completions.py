@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from tgi_cli.runtime.router.bodies import read_body
 from tgi_cli.runtime.router.completions.call import CompletionCall, Finished, read_call
 from tgi_cli.runtime.router.completions.choices import ChoiceBuilder, read_echo
@@ -19,6 +21,7 @@ from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.completions import (
     Completion,
     CompletionChoice,
+    CompletionChunk,
     CompletionRequest,
 )
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
@@ -103,18 +106,26 @@ async def _send(
     def encode(index: int, tokens: list[GeneratedToken]) -> list[bytes]:
         return [event(chunk(index, token)) for token in tokens]
 
-    def chunk(index: int, token: GeneratedToken) -> Completion:
+    def chunk(index: int, token: GeneratedToken) -> Completion | CompletionChunk:
         builder = builders[index]
         text, scores = builder.take([token])
-        made = _completion(service, completion_id)
         reason = _chunk_reason(token.finish_reason, is_strict=is_strict)
-        made.choices = [CompletionChoice(index, text, scores, reason)]
-        if is_strict:
-            if call.body.includes_usage:
-                made.usage = None  # OpenAI's come in a chunk of their own
-        elif token.finish_reason is not None:
-            made.usage = call.usage_of([builder.generation])
-        return made
+        choices = [CompletionChoice(index, text, scores, reason)]
+        if token.finish_reason is not None and not is_strict:
+            last = _completion(service, completion_id)
+            last.choices = choices
+            last.usage = call.usage_of([builder.generation])
+            return last
+        return CompletionChunk(
+            object="text_completion",
+            id=completion_id,
+            created=openai.now(),
+            choices=choices,
+            model=service.config.model_id,
+            system_fingerprint=openai.system_fingerprint(service.config),
+            # OpenAI's come in a chunk of their own.
+            usage=None if is_strict and call.body.includes_usage else UNSET,
+        )
 
     runs = [(each, partial(encode, index)) for index, each in enumerate(generations)]
     await openai.send_in_turn(stream, runs)

@@ -19,6 +19,7 @@ from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import finite
 from tgi_cli.runtime.router.schemas.generate import (
     BestOfSequence,
+    CompatGenerateRequest,
     Details,
     GenerateParameters,
     GenerateReply,
@@ -52,7 +53,7 @@ async def generate_stream(request: web.Request) -> web.StreamResponse:
 async def compat_generate(request: web.Request) -> web.StreamResponse:
     """`POST /`: streams if the body says so; else the reply is a list of one."""
     service = request.app[SERVICE]
-    body = await read_body(request, GenerateRequest)
+    body = await read_body(request, CompatGenerateRequest)
     default = service.config.model_pipeline_tag in (None, "text-generation")
     if body.stream:
         return await _stream(request, body, full_text_default=default)
@@ -105,7 +106,7 @@ async def _run(generation: Generation) -> Finished:
 
 
 async def _run_several(service: Service, body: GenerateRequest, count: int) -> list[Finished]:
-    """Return `count` runs, the one with the highest mean log-probability first."""
+    """Return `count` runs in order, but the one with the highest mean log-probability first."""
 
     async def run_part() -> Finished:
         prompt = Prompt(body.inputs)
@@ -113,7 +114,8 @@ async def _run_several(service: Service, body: GenerateRequest, count: int) -> l
 
     with service.counted(), service.trace("generate_best_of"):
         finished = await run_together([run_part() for _ in range(count)])
-    finished.sort(key=_mean_logprob, reverse=True)  # stable: ties keep the earlier one
+    best = max(range(count), key=lambda run: _mean_logprob(finished[run]))  # of equals the first
+    finished.insert(0, finished.pop(best))
     finished[0][0].record_success()
     return finished
 

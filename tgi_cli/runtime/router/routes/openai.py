@@ -24,7 +24,7 @@ from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.replies import ERROR_REPLY, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
 from tgi_cli.runtime.router.schemas.common import Usage
-from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters, GreedyParameters
 from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, OpenAIRequest
 from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
 from tgi_cli.runtime.router.tokens import GeneratedToken
@@ -58,8 +58,14 @@ def system_fingerprint(config: RouterConfig) -> str:
 def sampling_parameters(body: OpenAIRequest) -> GenerateParameters:
     """Return the native parameters; temperature 0 is greedy, absent means sampling at 1.0."""
     is_greedy = body.temperature == 0.0
-    parameters = GenerateParameters(
+    kind = GreedyParameters if is_greedy else GenerateParameters
+    return kind(
         do_sample=not is_greedy,
+        temperature=None if is_greedy else body.temperature,
+        top_k=body.top_k,
+        top_p=body.top_p,
+        typical_p=body.typical_p,
+        min_p=body.min_p,
         repetition_penalty=body.repetition_penalty,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
@@ -72,13 +78,6 @@ def sampling_parameters(body: OpenAIRequest) -> GenerateParameters:
         truncate=body.truncate,
         watermark=body.watermark,
     )
-    if not is_greedy:  # greedy decoding has no use for these, and they would switch it off
-        parameters.temperature = body.temperature
-        parameters.top_k = body.top_k
-        parameters.top_p = body.top_p
-        parameters.typical_p = body.typical_p
-        parameters.min_p = body.min_p
-    return parameters
 
 
 def asked_grammar(body: OpenAIRequest) -> dict[str, Any] | None:

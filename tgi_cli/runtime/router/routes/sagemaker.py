@@ -10,7 +10,7 @@ from tgi_cli.runtime.router.routes.completions import completions
 from tgi_cli.runtime.router.routes.generate import compat_generate
 from tgi_cli.runtime.router.schemas.chat import ChatRequest
 from tgi_cli.runtime.router.schemas.completions import CompletionRequest
-from tgi_cli.runtime.router.schemas.generate import GenerateRequest
+from tgi_cli.runtime.router.schemas.generate import CompatGenerateRequest
 
 if TYPE_CHECKING:
     import msgspec
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
-    "inputs": GenerateRequest,
+    "inputs": CompatGenerateRequest,
     "messages": ChatRequest,
     "prompt": CompletionRequest,
 }
 _HANDLERS: dict[type[msgspec.Struct], Handler] = {
-    GenerateRequest: compat_generate,
+    CompatGenerateRequest: compat_generate,
     ChatRequest: chat_completions,
     CompletionRequest: completions,
 }

@@ -45,4 +45,16 @@ class Completion(msgspec.Struct):
     model: str
     system_fingerprint: str
     choices: list[CompletionChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: Usage | UnsetType = UNSET
+
+
+class CompletionChunk(msgspec.Struct):
+    """An event of a stream but the last of each prompt, which is a `Completion`: TGI's order."""
+
+    object: str
+    id: str
+    created: int
+    choices: list[CompletionChoice]
+    model: str
+    system_fingerprint: str
+    usage: UnsetType | None = UNSET

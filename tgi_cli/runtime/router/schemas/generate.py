@@ -50,14 +50,23 @@ class GenerateParameters(msgspec.Struct, kw_only=True):
             check_unsigned64(value)
 
 
+class GreedyParameters(GenerateParameters, kw_only=True):
+    """Greedy whatever cut-offs are given: what temperature 0 means on OpenAI's routes."""
+
+
 class GenerateRequest(msgspec.Struct, kw_only=True):
     inputs: str
     parameters: GenerateParameters | None = None
-    stream: bool | None = False  # for `/` only
 
     def effective_parameters(self) -> GenerateParameters:
         """Without the key `parameters` TGI samples; with an empty object it doesn't."""
         return self.parameters or GenerateParameters(do_sample=True)
+
+
+class CompatGenerateRequest(GenerateRequest, kw_only=True):
+    """What `/` and `/invocations` take; elsewhere `stream` is one more unknown key."""
+
+    stream: bool | None = False
 
 
 class PrefillToken(msgspec.Struct):
