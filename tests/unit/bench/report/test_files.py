@@ -10,6 +10,7 @@ import pytest
 from tests.builders.bench import result, stage
 from tgi_cli.runtime.bench.report import hdr_files
 from tgi_cli.runtime.bench.report.csv_file import render_csv
+from tgi_cli.runtime.bench.report.formats import FORMATS, Format, render_as
 
 
 def test_the_table_for_programs_has_a_row_for_each_stage() -> None:
@@ -19,6 +20,25 @@ def test_the_table_for_programs_has_a_row_for_each_stage() -> None:
     assert float(rows[0]["ttft_p50"]) == stage(4).latency.ttft.all.p50
     assert rows[1]["ttft_p99.9"] == "inf"
     assert rows[0]["offered_req_s"] == ""
+
+
+def test_a_table_for_people_to_paste_has_the_same_rows_and_no_broken_cells() -> None:
+    one = result(stage(4, key="a|b"), stage(8, num_failed=9))
+
+    lines = render_as(one, "md").splitlines()
+
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 4
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {11}
+    assert "fail" in rows[3]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_form_can_be_had(form: Format) -> None:
+    text = render_as(result(), form)
+
+    assert text.endswith("\n")
+    assert "concurrency=8" in text
 
 
 def test_a_table_without_stages_is_empty() -> None:

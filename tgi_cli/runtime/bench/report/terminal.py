@@ -29,10 +29,8 @@ _HEAD = (
 )
 
 
-def render(
-    result: Result, *, is_ascii: bool = False, has_colour: bool = False, width: int = 120
-) -> str:
-    """Return the whole report, its lines no longer than `width` but for the table's."""
+def render(result: Result, *, is_ascii: bool = False, has_colour: bool = False) -> str:
+    """Return the whole report."""
     paint = _Paint(has_colour)
     lines = [*_head(result, paint), "", *_table(result.stages, paint)]
     lines += _sweep(result)

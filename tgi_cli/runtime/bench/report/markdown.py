@@ -1,0 +1,54 @@
+"""The table of stages for an issue or a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tgi_cli.runtime.bench.report import words
+from tgi_cli.runtime.bench.report.terminal import plain, worst_verdict
+from tgi_cli.runtime.bench.result import Result, Stage
+
+_HEAD = (
+    *("stage", "req/s", "out tok/s", "ttft p50 ms", "ttft p99 ms", "tpot p50 ms", "itl p99 ms"),
+    *("e2e p99 s", "errors %", "verdict"),
+)
+
+
+def render_markdown(result: Result) -> str:
+    """Return a line about the run and a table; percentiles as in the terminal's report."""
+    endpoint = result.endpoint
+    rows = [_line(_HEAD), _line(["---"] * len(_HEAD))]
+    rows += [_line(_row(stage)) for stage in result.stages]
+    head = (
+        f"`tgi bench` of {_code(endpoint.model or '?')} at {_code(endpoint.url)} "
+        f"({endpoint.protocol}), {result.started}: **{worst_verdict(result.stages)}**"
+    )
+    slos = [
+        f"- {_code(slo.expr)} {_code(slo.stage)}: {'holds' if slo.passed else '**fails**'} "
+        f"({words.short(slo.value)})"
+        for slo in result.slo
+    ]
+    return "\n".join([head, "", *rows, *([""] if slos else []), *slos]) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"`{plain(text).replace('`', chr(39))}`"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(plain(cell).replace("|", r"\|") for cell in cells) + " |"
+
+
+def _row(stage: Stage) -> list[str]:
+    return [
+        stage.key,
+        words.short(stage.throughput.all.req_s),
+        words.short(stage.throughput.all.out_tok_s),
+        words.percentile_cell(stage, "ttft", "p50"),
+        words.percentile_cell(stage, "ttft", "p99"),
+        words.percentile_cell(stage, "tpot", "p50"),
+        words.percentile_cell(stage, "itl", "p99"),
+        words.percentile_cell(stage, "e2e", "p99", in_seconds=True),
+        words.percent(words.error_share(stage)),
+        stage.verdict,
+    ]
