@@ -43,10 +43,10 @@ async def test_null_is_absent_for_every_optional_field():
 
 async def test_every_sampling_field_reaches_the_engine():
     body = {
-        "messages": [USER], "max_completion_tokens": 7, "max_tokens": 3, "temperature": 0.5,
-        "top_p": 0.9, "frequency_penalty": 0.1, "presence_penalty": -0.5, "seed": 11,
-        "logit_bias": {"3": 1.5}, "top_k": 40, "typical_p": 0.8, "min_p": 0.05, "min_tokens": 2,
-        "ignore_eos": True, "repetition_penalty": 1.2, "truncate": 4, "top_logprobs": 2,
+        "messages": [USER], "max_completion_tokens": 7, "temperature": 0.5,
+        "top_p": 0.875, "frequency_penalty": 0.125, "presence_penalty": -0.5, "seed": 11,
+        "logit_bias": {"3": 1.5}, "top_k": 40, "typical_p": 0.75, "min_p": 0.0625, "min_tokens": 2,
+        "ignore_eos": True, "repetition_penalty": 1.25, "truncate": 4, "top_logprobs": 2,
         "logprobs": True,
     }  # fmt: skip
     async with serving() as client:
@@ -56,15 +56,15 @@ async def test_every_sampling_field_reaches_the_engine():
     assert status == 200, reply
     [request] = requests
     sampling = request.sampling
-    assert request.max_new_tokens == 7  # the newer name wins
+    assert request.max_new_tokens == 7
     assert len(request.prompt_ids) == 4
     assert (request.top_n_tokens, request.ignore_eos) == (2, True)
     assert sampling.do_sample
     assert sampling.presence_penalty == -0.5  # added, as OpenAI has it; TGI made 1.5 of it
-    assert sampling.repetition_penalty == 1.2
-    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 40)
-    assert (sampling.typical_p, sampling.min_p, sampling.min_tokens) == (0.8, 0.05, 2)
-    assert (sampling.frequency_penalty, sampling.seed) == (0.1, 11)
+    assert sampling.repetition_penalty == 1.25
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.875, 40)
+    assert (sampling.typical_p, sampling.min_p, sampling.min_tokens) == (0.75, 0.0625, 2)
+    assert (sampling.frequency_penalty, sampling.seed) == (0.125, 11)
     assert sampling.logit_bias == {3: 1.5}
 
 

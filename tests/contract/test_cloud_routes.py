@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.builders.router import script_for, serving
+from tests.builders.router import answering, script_for, serving
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.fake_engine import FakeScript
 from tgi_cli.runtime.router.route_table import routes_of
@@ -234,3 +234,57 @@ async def test_kserve_names_itself():
     assert server.endswith('"extensions":["health","models","metrics"]}')
     assert model == '{"name":"any","version":"7","extensions":["infer","ready"]}'
     assert live == '{"live":true}'
+
+
+async def test_a_vertex_chats_tools_are_asked_for_and_what_comes_is_not_read():
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"properties": {}}}}
+    call = '{"function": {"_name": "look"}}'
+    chat = {"messages": [{"role": "user", "content": "x"}], "tools": [tool], "stream": True}
+    limits = {"max_input_tokens": 900, "max_total_tokens": 1000}
+    async with serving(answering(call), limits=limits) as client:
+        requests = client.record_requests()
+        status, _, reply = await client.post("/vertex", {"instances": [chat]})
+
+    assert (status, reply) == (200, {"predictions": [call]})
+    assert [request.grammar.kind for request in requests] == ["json_schema"]
+
+
+@pytest.mark.parametrize(
+    ("template", "chat", "kind"),
+    [
+        ("", {}, "template_error"),
+        ("{{ tone.word }}", {}, "missing_template_variable"),
+        (
+            None,
+            {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "g"},
+            "tool_error",
+        ),
+    ],
+)
+async def test_a_vertex_chats_own_errors_are_told(template, chat, kind):
+    instance = {"messages": [{"role": "user", "content": "x"}], **chat}
+    async with serving(template=template) as client:
+        status, _, reply = await client.post("/vertex", {"instances": [instance]})
+
+    assert (status, reply["error_type"]) == (422, kind)
+
+
+@pytest.mark.parametrize(("parameters", "samples"), [(None, True), ({}, False), (FOUR, False)])
+async def test_infer_samples_unless_it_has_parameters(parameters, samples):
+    async with serving() as client:
+        requests = client.record_requests()
+        await client.post(INFER, infer_body(b"x", parameters=parameters))
+
+    assert [request.sampling.do_sample for request in requests] == [samples]
+
+
+async def test_kserve_tells_the_real_health():
+    paths = ("/v2/health/ready", "/v2/models/any/versions/7/ready", "/v2/health/live")
+    async with serving() as client:
+        well = [(await client.get(path))[::2] for path in paths]
+        client.engine.close()
+        await client.engine.closed.wait()
+        ended = [(await client.get(path))[::2] for path in paths]
+
+    assert well == [(200, '{"live":true}')] * 3
+    assert ended == [(503, '{"live":false}')] * 3

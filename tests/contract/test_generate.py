@@ -120,9 +120,9 @@ async def test_every_sampling_parameter_reaches_the_engine(monkeypatch):
     parameters = {
         "temperature": 0.5,
         "top_k": 7,
-        "top_p": 0.9,
-        "typical_p": 0.8,
-        "min_p": 0.1,
+        "top_p": 0.875,
+        "typical_p": 0.75,
+        "min_p": 0.125,
         "repetition_penalty": 1.5,
         "frequency_penalty": -1.0,
         "presence_penalty": 2.0,

@@ -57,8 +57,8 @@ async def test_null_stream_options_and_content_parts_are_accepted():
     body = {
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
         "stream_options": None,
-        "max_completion_tokens": 2,
         "max_tokens": 5,
+        "max_completion_tokens": 2,
         "stop": "zzz",
         "tools": [],
         "model": "anything",

@@ -113,3 +113,23 @@ def test_chat_tokenize_is_protected_only_when_asked():
         config = RouterConfig(model_id="m", api_key="k", protects_chat_tokenize=protects)
         scopes = [r for r in routes_of(config) if r.scope is Scope.CHAT_TOKENIZE]
         assert all(route.needs_key(config) is protects for route in scopes)
+
+
+@pytest.mark.parametrize("stream", [True, False, None])
+async def test_generate_never_streams_and_generate_stream_always_does(stream):
+    body = {"inputs": "x", "stream": stream, "parameters": {"max_new_tokens": 2}}
+    async with serving() as client:
+        _, headers, reply = await client.post("/generate", body)
+        events = await client.stream("/generate_stream", body)
+
+    assert headers["content-type"] == "application/json"
+    assert list(reply) == ["generated_text"]
+    assert len(events) == 2
+
+
+async def test_the_root_is_a_probe_to_get_and_a_generation_to_post():
+    async with serving(api_key="secret") as client:
+        status, _, text = await client.get("/")
+        refused, _, _ = await client.post("/", {"inputs": "x"})
+
+    assert (status, text, refused) == (200, "", 401)

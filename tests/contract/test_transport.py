@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.builders.router import serving
+from tgi_cli import __version__
 
 PREFIX = "Failed to deserialize the JSON body into the target type: "
 MALFORMED = {
@@ -171,13 +172,17 @@ async def test_health_is_empty_and_answers_head(path):
     assert (status, text, head_status) == (200, "", 200)
 
 
-async def test_health_is_503_while_draining_and_after_the_engines_end():
+@pytest.mark.parametrize("path", ["/health", "/ping", "/"])
+async def test_health_is_503_while_draining_and_after_the_engines_end(path):
     async with serving() as client:
         client.router._service.is_draining = True
-        status, _, text = await client.get("/health")
+        draining = await client.get(path)
+        client.router._service.is_draining = False
+        client.engine.close()
+        ended = await client.get(path)
 
-    assert status == 503
-    assert json.loads(text) == {"error": "unhealthy", "error_type": "healthcheck"}
+    for status, _, text in (draining, ended):
+        assert (status, text) == (503, '{"error":"unhealthy","error_type":"healthcheck"}')
 
 
 async def test_info_lists_tgis_keys_in_order():
@@ -211,3 +216,79 @@ async def test_tokenize_gives_byte_offsets():
     assert b"".join("é b".encode()[s["start"] : s["stop"]] for s in spans[1:]) == "é b".encode()
     assert list(spans[0]) == ["id", "text", "start", "stop"]
     assert count == 0
+
+
+async def test_replies_are_not_packed_and_know_no_request_ids():
+    sent = {"Accept-Encoding": "gzip, br", "x-request-id": "seven"}
+    async with serving() as client:
+        replies = [
+            await client.get(path, headers=sent) for path in ("/api-doc/openapi.json", "/health")
+        ]
+        body = {"inputs": "x", "parameters": {"max_new_tokens": 1}}
+        replies.append(await client.post("/generate", body, headers=sent))
+
+    for _, headers, _ in replies:
+        assert "content-encoding" not in headers
+        assert "seven" not in headers.values()
+
+
+async def test_every_reply_says_what_it_varies_by():
+    vary = "origin, access-control-request-method, access-control-request-headers"
+    stream = {"inputs": "x", "parameters": {"max_new_tokens": 1}}
+    async with serving(api_key="secret") as client:
+        replies = [
+            await client.get("/health"),
+            await client.get("/nothing"),
+            await client.get("/generate"),
+            await client.post("/generate", stream),
+            await client.post("/chat_tokenize", b"{"),
+            await client.post(
+                "/generate_stream", stream, headers={"Authorization": "Bearer secret"}
+            ),
+        ]
+
+    assert [status for status, _, _ in replies] == [200, 404, 405, 401, 400, 200]
+    assert {headers["vary"] for _, headers, _ in replies} == {vary}
+
+
+async def test_a_preflight_allows_tgis_methods_and_headers():
+    asked = {"Origin": "http://a.example", "Access-Control-Request-Method": "POST"}
+    async with (
+        serving() as client,
+        client.session.options(f"{client.url}/generate", headers=asked) as response,
+    ):
+        status, headers = response.status, response.headers
+
+    assert status == 200
+    assert headers["access-control-allow-methods"] == "GET,POST"
+    assert headers["access-control-allow-headers"] == "content-type,authorization"
+    assert headers["access-control-allow-origin"] == "*"
+
+
+async def test_info_says_what_the_server_was_given():
+    limits = {"max_concurrent_requests": 7, "max_best_of": 3, "max_stop_sequences": 5,
+              "max_client_batch_size": 6}  # fmt: skip
+    facts = {"validation_workers": 4, "model_sha": "a1", "model_pipeline_tag": "text-generation"}
+    async with serving(limits=limits, **facts) as client:
+        _, _, text = await client.get("/info")
+
+    info = json.loads(text)
+    lengths = {"max_input_tokens": 90, "max_total_tokens": 100, "max_input_length": 90}
+    given = {**limits, **facts, **lengths, "model_id": "tiny", "router": "text-generation-router"}
+    assert {name: info[name] for name in given} == given
+    assert (info["version"], info["sha"], info["docker_label"]) == (__version__, None, None)
+
+
+async def test_tokenize_reads_nothing_but_the_text():
+    async with serving(limits={"max_concurrent_requests": 1}) as client:
+        client.router._service._permits.take()  # it needs none
+        text = "a much longer text than may be asked for " * 9
+        plain = await client.post("/tokenize", {"inputs": text})
+        odd = {"truncate": 1, "temperature": -1.0, "max_new_tokens": 0}
+        other = await client.post("/tokenize", {"inputs": text, "parameters": odd})
+        mistyped = await client.post("/tokenize", {"inputs": text, "parameters": {"truncate": "1"}})
+        client.router._service._permits.give_back()
+
+    assert (plain[0], other[0], mistyped[0]) == (200, 200, 422)
+    assert plain[2] == other[2]
+    assert plain[2][-1]["stop"] == len(text)

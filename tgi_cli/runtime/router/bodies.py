@@ -20,6 +20,7 @@ from tgi_cli.runtime.router.json_bounds import (
     TooManyValues,
     check_bounds,
 )
+from tgi_cli.runtime.router.schemas.common import HasAliases
 
 BODY_TIME_LIMIT_S = 60.0  # for a whole body; who sends one byte at a time holds nothing for long
 DESERIALIZE = "Failed to deserialize the JSON body into the target type: "
@@ -84,13 +85,16 @@ def decode_body(raw: bytes, kind: type[Body], *, where: str = "") -> Body:
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        return decoder.decode(raw)  # type: ignore[return-value]
+        body = decoder.decode(raw)
+        if isinstance(body, HasAliases):
+            body.settle_aliases(raw)
     except msgspec.ValidationError as exc:
         raise BodyError(422, DESERIALIZE + _describe(str(exc), raw, where)) from exc
     except msgspec.DecodeError as exc:
         raise BodyError(400, f"{_PARSE}{exc}") from exc
     except UnicodeDecodeError as exc:
         raise BodyError(400, f"{_PARSE}invalid UTF-8") from exc
+    return body  # type: ignore[return-value]
 
 
 class _Keys(msgspec.Struct):

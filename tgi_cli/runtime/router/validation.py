@@ -18,6 +18,7 @@ import msgspec
 from tgi_cli.errors import ValidationError
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.router import grammars
+from tgi_cli.runtime.router.schemas.common import float32
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters, GreedyParameters
 from tgi_cli.runtime.types import Grammar, SamplingParams
 
@@ -81,7 +82,7 @@ def check_parameters(
             f"`min_tokens` must be <= `max_new_tokens`. Given: {sampling.min_tokens} `min_tokens` "
             f"and {most} `max_new_tokens`"
         )
-    stop = [*(parameters.stop or ()), *(parameters.stop_sequences or ())]
+    stop = parameters.stop or parameters.stop_sequences or []
     if len(stop) > limits.max_stop_sequences:
         raise ValidationError(
             f"`stop` supports up to {limits.max_stop_sequences} stop sequences. Given: {len(stop)}"
@@ -194,7 +195,7 @@ def _check_adapter(adapter_id: str | None, config: RouterConfig) -> None:
 
 
 def _number(value: float | None, default: float) -> float:
-    return default if value is None else value
+    return default if value is None else float32(value)
 
 
 def _quoting(message: str, text: str) -> ValidationError:

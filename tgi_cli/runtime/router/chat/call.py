@@ -49,8 +49,6 @@ async def read_call(
     config = service.config
     template = service.chat_template.source(has_tools=bool(body.tools))
     tools = tool_use(body, template, is_strict=config.openai_strict)
-    if body.max_completion_tokens is not None:
-        parameters.max_new_tokens = body.max_completion_tokens
     parameters.top_n_tokens = body.top_logprobs
     parameters.grammar = _grammar(body, tools)
     return ChatCall(

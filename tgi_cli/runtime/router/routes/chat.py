@@ -66,8 +66,8 @@ async def chat_tokenize(request: web.Request) -> web.Response:
 
 
 async def plain_chat(service: Service, body: ChatRequest) -> str:
-    """Return the text of one generation, tools left aside."""
-    body = msgspec.structs.replace(body, tools=None, tool_choice=None, stream=False, n=None)
+    """Return the text of one generation as it is, a call in the form that was asked for too."""
+    body = msgspec.structs.replace(body, stream=False, n=None)
     call = await _call(service, body)
     async with ChatRun(service, call, 0) as run:
         await run.generation.run()

@@ -23,7 +23,7 @@ from tgi_cli.runtime.router.bodies import BodyError
 from tgi_cli.runtime.router.generation import Generation
 from tgi_cli.runtime.router.replies import ERROR_REPLY, json_reply
 from tgi_cli.runtime.router.routes.context import SERVICE
-from tgi_cli.runtime.router.schemas.common import Usage
+from tgi_cli.runtime.router.schemas.common import Usage, float32
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters, GreedyParameters
 from tgi_cli.runtime.router.schemas.openai import OpenAIError, OpenAIErrorBody, OpenAIRequest
 from tgi_cli.runtime.router.streaming import DONE, EventStream, event, send_events
@@ -57,7 +57,7 @@ def system_fingerprint(config: RouterConfig) -> str:
 
 def sampling_parameters(body: OpenAIRequest) -> GenerateParameters:
     """Return the native parameters; temperature 0 is greedy, absent means sampling at 1.0."""
-    is_greedy = body.temperature == 0.0
+    is_greedy = body.temperature is not None and float32(body.temperature) == 0.0
     kind = GreedyParameters if is_greedy else GenerateParameters
     return kind(
         do_sample=not is_greedy,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage
+from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage, comes_last
 from tgi_cli.runtime.router.schemas.facts import SimpleToken
 from tgi_cli.runtime.router.schemas.openai import OpenAIRequest
 from tgi_cli.runtime.router.schemas.tools import (
@@ -55,6 +55,15 @@ class ChatRequest(OpenAIRequest, kw_only=True):
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+
+    def settle_aliases(self, raw: bytes) -> None:
+        """Let the later of `max_tokens` and `max_completion_tokens` win, where both are given."""
+        if self.max_completion_tokens is None:
+            return
+        keys = ("max_tokens", "max_completion_tokens")
+        if self.max_tokens is None or comes_last(raw, *keys) == "max_completion_tokens":
+            self.max_tokens = self.max_completion_tokens
+        self.max_completion_tokens = None
 
 
 class TopLogprob(msgspec.Struct):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from ctypes import c_float
+from typing import Annotated, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +21,25 @@ def check_unsigned64(value: int | None) -> None:
     """
     if value is not None and value >= 2**64:
         raise ValueError("Expected `int` <= 18446744073709551615")
+
+
+def float32(value: float) -> float:
+    """Return the nearest number of 32 bits, as which TGI reads every float; it may be infinite."""
+    return c_float(value).value
+
+
+@runtime_checkable
+class HasAliases(Protocol):
+    """A body one of whose fields has two names."""
+
+    def settle_aliases(self, raw: bytes) -> None:
+        """Forget the field's earlier value where `raw`, the whole body, has both names."""
+
+
+def comes_last(raw: bytes, *keys: str) -> str:
+    """Return the one of `keys`, all of which the object `raw` has, that stands last."""
+    order = list(msgspec.json.decode(raw, type=dict[str, msgspec.Raw]))
+    return max(keys, key=order.index)
 
 
 class Usage(msgspec.Struct):

@@ -12,6 +12,7 @@ from tgi_cli.runtime.router.schemas.common import (
     Unsigned32,
     Unsigned64,
     check_unsigned64,
+    comes_last,
 )
 
 
@@ -54,9 +55,26 @@ class GreedyParameters(GenerateParameters, kw_only=True):
     """Greedy whatever cut-offs are given: what temperature 0 means on OpenAI's routes."""
 
 
+class _RawParameters(msgspec.Struct):
+    parameters: msgspec.Raw
+
+
+def settle_stop(given: GenerateParameters | None, raw: bytes) -> None:
+    """Let the later of `stop` and `stop_sequences` win, where the body `raw` has both."""
+    if given is None or given.stop is None or given.stop_sequences is None:
+        return
+    parameters = msgspec.json.decode(raw, type=_RawParameters).parameters
+    if comes_last(bytes(parameters), "stop", "stop_sequences") == "stop_sequences":
+        given.stop = given.stop_sequences
+    given.stop_sequences = None
+
+
 class GenerateRequest(msgspec.Struct, kw_only=True):
     inputs: str
     parameters: GenerateParameters | None = None
+
+    def settle_aliases(self, raw: bytes) -> None:
+        settle_stop(self.parameters, raw)
 
     def effective_parameters(self) -> GenerateParameters:
         """Without the key `parameters` TGI samples; with an empty object it doesn't."""

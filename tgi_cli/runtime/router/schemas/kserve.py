@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters, settle_stop
 
 Byte = Annotated[int, Meta(ge=0, le=255)]
 
@@ -32,6 +32,9 @@ class InferRequest(msgspec.Struct, kw_only=True):
     parameters: GenerateParameters | None = None
     inputs: list[InferInput]
     outputs: list[WantedOutput]
+
+    def settle_aliases(self, raw: bytes) -> None:
+        settle_stop(self.parameters, raw)
 
 
 class InferOutput(msgspec.Struct):

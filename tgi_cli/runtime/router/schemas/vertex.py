@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from tgi_cli.runtime.router.schemas.generate import GenerateParameters
+from tgi_cli.runtime.router.schemas.generate import GenerateParameters, settle_stop
 
 
 class VertexParameters(GenerateParameters, kw_only=True):
@@ -26,6 +26,9 @@ class VertexInstance(msgspec.Struct, kw_only=True):
 
     inputs: str
     parameters: VertexParameters | None = None
+
+    def settle_aliases(self, raw: bytes) -> None:
+        settle_stop(self.parameters, raw)
 
 
 _INSTANCE = {
