@@ -7,7 +7,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tgi_cli.runtime.bench.distribution import distribution_of
 from tgi_cli.runtime.bench.result import (
     ClientFacts,
     Concurrency,
@@ -28,6 +27,7 @@ from tgi_cli.runtime.bench.result import (
     Timeline,
     Tokens,
 )
+from tgi_cli.runtime.bench.shape import distribution_of
 
 
 def summary(values: Sequence[float]) -> Summary:

@@ -36,6 +36,7 @@ from tgi_cli.runtime.bench.samples import (
     since,
     values_of,
 )
+from tgi_cli.runtime.bench.shape import distribution_of
 from tgi_cli.runtime.bench.stages import StageSpec
 from tgi_cli.runtime.bench.statistics import nearest_rank, real, summarize
 from tgi_cli.runtime.bench.steady import find_steady
@@ -95,6 +96,7 @@ def measure_stage(
         timeline=timeline_of(record, requests, occupancy, (w0, w1)),
         by_turn=turns_of(requests),
         by_slice=slices_of(record, requests, occupancy, (w0, w1)) if spec.kind == "ramp" else [],
+        distributions=_distributions(requests),
     )
 
 
@@ -117,6 +119,12 @@ def metric_values(requests: Sequence[RequestRecord]) -> dict[str, np.ndarray]:
     values = {name: values_of(attempted, value) for name, value in RESPONSE.items()}
     gaps = gaps_of(attempted)
     return values | {"itl": gaps.itl, "icl": gaps.icl}
+
+
+def _distributions(requests: Sequence[RequestRecord]) -> dict[str, result.Distribution]:
+    """Return how the times that a report draws lie."""
+    values = metric_values(requests)
+    return {name: distribution_of(values[name].tolist()) for name in ("ttft", "itl", "e2e")}
 
 
 def latencies(

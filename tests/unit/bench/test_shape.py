@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgi_cli.runtime.bench.distribution import NUM_BINS, distribution_of
 from tgi_cli.runtime.bench.report.bars import bars, merge, sparkline
+from tgi_cli.runtime.bench.shape import NUM_BINS, distribution_of
 
 VALUES = st.lists(st.one_of(st.floats(1e-6, 1e4), st.just(math.inf)), max_size=300)
 
