@@ -18,6 +18,7 @@
     │   └── UnhealthyError               503 healthcheck
     └── StartError                   the operator can act; `exit_code` ends the process
         ├── ArgumentError                options that contradict each other
+        │   └── UsageError                   the same of a command whose exit code for it is 2
         ├── ModelNotFoundError           no such folder, file or hub id
         ├── NotAModelError               found, but not a model
         ├── UnsupportedModelError        a model that this build can't run
@@ -203,6 +204,12 @@ class ArgumentError(StartError):
     """Options that are out of range or contradict each other."""
 
     kind = "argument"
+
+
+class UsageError(ArgumentError):
+    """Options of `tgi bench` that can't be read or contradict each other."""
+
+    exit_code = 2
 
 
 class ModelNotFoundError(StartError):

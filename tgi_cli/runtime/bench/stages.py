@@ -19,6 +19,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     value: float = 0.0  # users, requests per second or requests at once
     ramp_to: float | None = None
     ramp_kind: Literal["rate", "concurrency"] | None = None
+    starts_by: Literal["rate", "concurrency"] | None = None  # conversations: what `value` is
     arrival: Arrival = "poisson"
     burstiness: float = 1.0  # gamma's shape
     think_time_s: float = 0.0
@@ -26,7 +27,7 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     duration_s: float | None = None
     num_requests: int | None = None
-    num_repeats: int = 1  # of a burst
+    num_repeats: int = 1  # of a burst: request i belongs to burst i // value
     warmup_s: float = 10.0
     warmup_requests: int | None = None
     drain_s: float = 60.0
@@ -34,7 +35,8 @@ class StageSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_closed_loop(self) -> bool:
-        return self.kind in ("concurrency", "burst") or self.ramp_kind == "concurrency"
+        by = self.ramp_kind or self.starts_by
+        return self.kind in ("concurrency", "burst") or by == "concurrency"
 
 
 class PromptInput(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,8 @@ its own.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import msgspec
@@ -57,12 +58,25 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Return the ids of `text`. Raises `ValidationError` for text that isn't Unicode."""
-        return list(self._encode(text, add_special_tokens, with_offsets=False).ids)
+        # Where the tokens stand, which the batch leaves out, takes a quarter of the time.
+        [ids] = self.encode_batch([text], add_special_tokens=add_special_tokens)
+        return ids
+
+    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[list[int]]:
+        """Return the ids of each text. Raises `ValidationError` as `encode` does."""
+        with _reported():
+            for text in texts:
+                text.encode()
+            encodings = self._tokenizer.encode_batch_fast(
+                list(texts), add_special_tokens=add_special_tokens
+            )
+        return [encoding.ids for encoding in encodings]
 
     def encode_with_offsets(self, text: str, *, add_special_tokens: bool) -> list[TokenSpan]:
         """Return the tokens of `text` with their byte offsets."""
-        encoding = self._encode(text, add_special_tokens, with_offsets=True)
-        raw = text.encode()
+        with _reported():
+            raw = text.encode()
+            encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         starts = [0, *accumulate(len(char.encode()) for char in text)]
         spans = []
         for token_id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -91,23 +105,16 @@ class Tokenizer:
         twin._tokenizer.add_tokens([AddedToken(guard, normalized=False)])
         return twin
 
-    def _encode(  # type: ignore[no-untyped-def]
-        self, text: str, add_special_tokens: bool, *, with_offsets: bool
-    ):
-        try:
-            text.encode()
-            if with_offsets:
-                return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-            # Where the tokens stand takes a quarter of the time.
-            [encoding] = self._tokenizer.encode_batch_fast(
-                [text], add_special_tokens=add_special_tokens
-            )
-            return encoding
-        except UnicodeEncodeError as exc:
-            raise ValidationError("tokenizer error the text holds a lone surrogate") from exc
-        except Exception as exc:
-            # The library's own errors have no common type; the text is the client's.
-            raise ValidationError("tokenizer error the text can't be tokenized") from exc
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn what the library raises, which has no common type, into the client's error."""
+    try:
+        yield
+    except UnicodeEncodeError as exc:
+        raise ValidationError("tokenizer error the text holds a lone surrogate") from exc
+    except Exception as exc:
+        raise ValidationError("tokenizer error the text can't be tokenized") from exc
 
 
 def _max_token_bytes(tokenizer_json: str, tokenizer: _Tokenizer) -> int | None:
