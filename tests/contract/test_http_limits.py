@@ -8,7 +8,7 @@ import gzip
 import pytest
 
 from tests.builders.router import serving
-from tgi_cli.runtime.router import bodies
+from tgi_cli.runtime.router import bodies, connection
 
 HEAD = b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 BODY = b'{"inputs":"x","parameters":{"max_new_tokens":1}}'
@@ -49,11 +49,12 @@ async def exchange(client, data):
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_what_is_no_http_is_a_400_and_nothing_in_the_log(fault, caplog):
     async with serving() as client:
-        status, _, body = await exchange(client, FAULTS[fault])
+        status, head, body = await exchange(client, FAULTS[fault])
         after, _, _ = await client.get("/health")
 
     assert (status, after) == (400, 200)
-    assert b"Traceback" not in body
+    assert body == b""
+    assert b"server:" not in head.lower()
     assert caplog.records == []
 
 
@@ -64,6 +65,18 @@ async def test_a_key_in_a_header_that_is_too_long_is_not_logged(caplog):
 
     assert status == 400
     assert "sk-secret" not in caplog.text
+
+
+async def test_a_connection_that_begins_no_request_is_closed(monkeypatch):
+    monkeypatch.setattr(connection, "FIRST_REQUEST_TIME_LIMIT_S", 0.05)
+    async with serving() as client:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(client.url.rpartition(":")[2])
+        )
+        writer.write(HEAD)  # and never the empty line
+
+        assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_body_that_comes_too_slowly_is_given_up(monkeypatch):

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tgi_cli.runtime.router import middleware, route_spans
 from tgi_cli.runtime.router.api_keys import ApiKeys
+from tgi_cli.runtime.router.connection import hide_software
 from tgi_cli.runtime.router.openapi import openapi_json
 from tgi_cli.runtime.router.route_table import Route, routes_of
 from tgi_cli.runtime.router.routes.context import OPENAPI, SERVICE
@@ -38,6 +39,7 @@ def make_app(service: Service) -> web.Application:
         added = _add(app, route)
         if route.needs_key(config):
             protected.update(added)
+    app.on_response_prepare.append(hide_software)
     app.on_response_prepare.append(middleware.cors_headers(config.cors_allow_origin))
     app.on_response_prepare.append(middleware.write_names_in_lower_case)
     app.cleanup_ctx.append(_while_serving(keys))

@@ -7,6 +7,7 @@ import logging
 from aiohttp import web
 
 from tgi_cli.runtime.config.resolved import RouterConfig
+from tgi_cli.runtime.router.connection import QuietRunner, hide_software
 from tgi_cli.runtime.router.metrics import CONTENT_TYPE, Metrics
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ async def serve_metrics(metrics: Metrics, config: RouterConfig) -> web.AppRunner
 
     app = web.Application()
     app.router.add_get("/metrics", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
+    app.on_response_prepare.append(hide_software)
+    runner = QuietRunner(app, shutdown_timeout=0.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, config.hostname, config.prometheus_port).start()

@@ -11,12 +11,12 @@ import errno
 import logging
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from tgi_cli.errors import ListenError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient
 from tgi_cli.runtime.router.app import make_app
+from tgi_cli.runtime.router.connection import QuietRunner
 from tgi_cli.runtime.router.metrics import Metrics
 from tgi_cli.runtime.router.metrics_site import serve_metrics
 from tgi_cli.runtime.router.service import Service
@@ -25,22 +25,6 @@ from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
-
-MAX_HEADER_BYTES = 8190  # of the first line, and of each header; more is a 400
-
-_http_log = logging.getLogger(f"{__name__}.http")
-
-
-def _is_our_mistake(record: logging.LogRecord) -> bool:
-    """Whether the HTTP library logs more than a request that can't be parsed.
-
-    It would log those with a trace, and the bytes: an `Authorization` header among them.
-    """
-    exc = record.exc_info[1] if record.exc_info else None
-    return not isinstance(exc, HttpProcessingError | web.RequestPayloadError)
-
-
-_http_log.addFilter(_is_our_mistake)
 
 _REASONS = {
     errno.EADDRINUSE: ("the port is in use", "Stop the other server or choose another --port."),
@@ -60,12 +44,8 @@ class RouterServer:
     ) -> None:
         self._config = config
         self._service = Service(config, engine, tokenizer, chat_template, grammar_checker)
-        self._runner = web.AppRunner(
+        self._runner = QuietRunner(
             make_app(self._service),
-            access_log=None,
-            logger=_http_log,
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
             handler_cancellation=True,  # a client that goes away cancels its handler
             shutdown_timeout=1.0,  # for the last bytes; `drain` has waited for the rest
         )

@@ -48,8 +48,20 @@ async def send_events(
             **headers,
         }
     )
-    await response.prepare(request)
-    stream = EventStream(request, response)
+    with contextlib.suppress(ConnectionError):  # the client is gone: there is nobody to tell
+        await response.prepare(request)
+        await _send(EventStream(request, response), response, produce, error_frame)
+        await response.write_eof()
+    return response
+
+
+async def _send(
+    stream: EventStream,
+    response: web.StreamResponse,
+    produce: Callable[[EventStream], Awaitable[None]],
+    error_frame: Callable[[RequestError], bytes],
+) -> None:
+    """Let `produce` write, and tell an error as the last event. Raises `ConnectionError`."""
     keep_alive = asyncio.create_task(stream.keep_alive())
     try:
         await produce(stream)
@@ -57,14 +69,12 @@ async def send_events(
         log_error(exc)
         await response.write(error_frame(exc))
     except ConnectionError:
-        pass  # the client is gone: there is nobody to tell
+        raise
     except Exception:
         _log.exception("unexpected error")
         await response.write(error_frame(IncompleteGenerationStream()))
     finally:
         keep_alive.cancel()
-    await response.write_eof()
-    return response
 
 
 class EventStream:
