@@ -110,6 +110,20 @@ async def test_what_cannot_be_used_is_refused_with_its_place(checker, grammar, t
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("regex", "a{1000000000}"),  # starts well
+        Grammar("lark", 'start: "a"{1000000}'),
+        Grammar("regex", "ab" * 200_000),  # each token is a walk through the rest of it
+        schema({"enum": ["x" * 300_000]}),
+        schema({"properties": {f"p{i}": {"type": "integer"} for i in range(2000)}}),
+    ],
+)
+async def test_what_would_fail_or_slow_down_later_is_refused_at_once(checker, grammar):
+    assert await refusal(checker, grammar)
+
+
 async def test_one_question_serves_all_requests_with_a_grammar(checker, monkeypatch):
     bad, good = Grammar("regex", "("), Grammar("regex", "a")
     first = await refusal(checker, bad)

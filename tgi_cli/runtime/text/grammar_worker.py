@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
+import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
@@ -19,9 +20,11 @@ from tgi_cli.runtime.text.worker_process import frames, send_frame
 from tgi_cli.runtime.types import Grammar
 
 if TYPE_CHECKING:
-    from llguidance import LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 MAX_MEMORY_BYTES = 3 << 30
+MAX_MASK_S = 0.01  # of processor time; an ordinary mask takes a hundredth of it
+_WALKED_TOKENS = 12
 _MAX_SEARCHED = 200  # schemas compiled on their own to find the one that is wrong
 
 
@@ -40,7 +43,7 @@ class CheckReply(msgspec.Struct, array_like=True):
 
 
 def check(grammar: Grammar, tokenizer: LLTokenizer) -> CheckReply:
-    """Compile a grammar and compute its first mask; say what is wrong and where."""
+    """Compile a grammar and follow it for some tokens; say what is wrong and where."""
     if grammar.kind == "json_schema":
         return _check_schema(grammar, tokenizer)
     if grammar.kind == "regex" and _ends_in_escape(grammar.source):
@@ -84,12 +87,32 @@ def _find_error(
 
 def _compile_error(grammar: Grammar, tokenizer: LLTokenizer) -> str:
     matcher = compile_grammar(grammar, tokenizer)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    if not matcher.is_error():
-        return ""
-    error = matcher.get_error()
-    return "nothing can match it" if error.startswith("NoExtension") else error
+    mask_times_s = [] if matcher.is_error() else _walk(matcher, tokenizer)
+    if matcher.is_error():
+        error = matcher.get_error()
+        return "nothing can match it" if error.startswith("NoExtension") else error
+    typical_s = sorted(mask_times_s)[len(mask_times_s) // 2] if mask_times_s else 0.0
+    return "it takes too long to say which tokens may follow" if typical_s > MAX_MASK_S else ""
+
+
+def _walk(matcher: LLMatcher, tokenizer: LLTokenizer) -> list[float]:
+    """Follow the grammar; return the processor time of each mask but the first.
+
+    What is too much for the limits, or would hold up every step of the engine, mostly shows within
+    a few tokens. The first mask is no part of a step.
+    """
+    ends = sum(1 << token_id for token_id in tokenizer.eos_tokens)
+    times_s = []
+    for _ in range(_WALKED_TOKENS):
+        started_s = time.process_time()
+        allowed = int.from_bytes(matcher.compute_bitmask(), "little") & ~ends
+        times_s.append(time.process_time() - started_s)
+        if not allowed or matcher.is_error():
+            break
+        matcher.consume_token(allowed.bit_length() - 1)  # of the highest id: often a long one
+        if matcher.is_error():
+            break
+    return times_s[1:]
 
 
 def _explain(error: str) -> str:
