@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 
 from tgi_cli.runtime.bench import result
+from tgi_cli.runtime.bench.generator import generator_of
 from tgi_cli.runtime.bench.goodput import goodput
 from tgi_cli.runtime.bench.occupancy import Occupancy
 from tgi_cli.runtime.bench.parts import slices_of, timeline_of, turns_of
@@ -33,17 +33,17 @@ from tgi_cli.runtime.bench.samples import (
     SERVICE,
     gaps_of,
     judged,
-    since,
     values_of,
 )
 from tgi_cli.runtime.bench.shape import distribution_of
 from tgi_cli.runtime.bench.stages import StageSpec
-from tgi_cli.runtime.bench.statistics import nearest_rank, real, summarize
+from tgi_cli.runtime.bench.statistics import real, summarize
 from tgi_cli.runtime.bench.steady import find_steady
 from tgi_cli.runtime.bench.verdict import judge, stability
 
 _COUNTED_APART = frozenset({"unfinished", "dropped", "cancelled"})
 _WITHOUT_STEADY_STATE = frozenset({"burst", "offline", "ramp"})
+_DRAWN = ("ttft", "itl", "e2e")
 _QUEUE_HISTOGRAMS = ("tgi_request_queue_duration", "vllm:request_queue_time_seconds")
 
 
@@ -56,8 +56,9 @@ def measure_stage(
     occupancy = Occupancy(record.requests, record.drained)
     steady = _steady(record, spec, requests, occupancy, (w0, w1))
     counts = _counts(record, requests)
-    latency = latencies(record, requests, steady)
-    generator = _generator(record, requests)
+    values = metric_values(requests)
+    latency = latencies(record, requests, values, steady)
+    generator = generator_of(record, requests, (w0, w1))
     concurrency, edge_share = _concurrency(record, occupancy, (w0, w1))
     verdict, reasons = judge(
         record,
@@ -89,14 +90,14 @@ def measure_stage(
         goodput=goodput(requests, dict(limits or {}), (w1 - w0) / NS),
         generator=generator,
         server_metrics=result.ServerMetrics(
-            before=record.metrics_before,
-            after=record.metrics_after,
-            series=record.metrics_series,
+            before=_finite(record.metrics_before),
+            after=_finite(record.metrics_after),
+            series=[_finite(metrics) for metrics in record.metrics_series],
         ),
         timeline=timeline_of(record, requests, occupancy, (w0, w1)),
         by_turn=turns_of(requests),
         by_slice=slices_of(record, requests, occupancy, (w0, w1)) if spec.kind == "ramp" else [],
-        distributions=_distributions(requests),
+        distributions={name: distribution_of(values[name].tolist()) for name in _DRAWN},
     )
 
 
@@ -121,20 +122,17 @@ def metric_values(requests: Sequence[RequestRecord]) -> dict[str, np.ndarray]:
     return values | {"itl": gaps.itl, "icl": gaps.icl}
 
 
-def _distributions(requests: Sequence[RequestRecord]) -> dict[str, result.Distribution]:
-    """Return how the times that a report draws lie."""
-    values = metric_values(requests)
-    return {name: distribution_of(values[name].tolist()) for name in ("ttft", "itl", "e2e")}
-
-
 def latencies(
-    record: StageRecord, requests: Sequence[RequestRecord], steady: tuple[int, int, bool]
+    record: StageRecord,
+    requests: Sequence[RequestRecord],
+    everything: Mapping[str, np.ndarray],
+    steady: tuple[int, int, bool],
 ) -> result.Latencies:
     """Return each latency over its populations: all, those that went well, the steady part."""
     start, stop, is_steady = steady
     well = [request for request in requests if request.is_ok]
     calm = [request for request in requests if is_steady and start <= request.sched < stop]
-    everything, ok, settled = metric_values(requests), metric_values(well), metric_values(calm)
+    ok, settled = metric_values(well), metric_values(calm)
     service = {name: values_of(well, value) for name, value in SERVICE.items()}
 
     def latency(name: str) -> result.Latency:
@@ -300,34 +298,8 @@ def _concurrency(
     )
 
 
-def _generator(record: StageRecord, requests: Sequence[RequestRecord]) -> result.Generator:
-    samples = [one for one in record.samples if record.w0 < one.at <= record.drained]
-    lags = np.fromiter(chain.from_iterable(one.loop_lags for one in samples), np.int64)
-    lags.sort()
-    by_worker: dict[int, list[float]] = {}
-    for one in samples:
-        by_worker.setdefault(one.worker, []).append(one.cpu_share)
-    num_deliveries = sum(len(request.deliveries) for request in requests)
-    num_events = sum(request.num_events for request in requests)
-    num_tokens = sum(request.output_tokens for request in requests)
-    return result.Generator(
-        lag=_spans((request.sched, request.wake) for request in requests),
-        client_queue=_spans((request.wake, request.gate) for request in requests),
-        connect=_spans(
-            (request.conn if request.conn_reused else request.gate, request.conn)
-            for request in requests
-        ),
-        loop_lag_p99=int(lags[nearest_rank(len(lags), 990) - 1]) / NS if len(lags) else None,
-        cpu_max=max((sum(shares) / len(shares) for shares in by_worker.values()), default=None),
-        gc_pause_max=max((one.gc_pause / NS for one in samples), default=None),
-        events_per_delivery=num_events / num_deliveries if num_deliveries else None,
-        tokens_per_delivery=num_tokens / num_deliveries if num_deliveries else None,
-    )
-
-
-def _spans(pairs: Iterable[tuple[int | None, int | None]]) -> result.Summary:
-    spans = (since(start, stop) for start, stop in pairs)
-    return summarize(np.array([span for span in spans if span is not None]))
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _first_known(*values: result.Number) -> float | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from msgspec import structs
+
 from tgi_cli.runtime.bench.counting import CountTokens, count_tokens
 from tgi_cli.runtime.bench.live import LiveState
 from tgi_cli.runtime.bench.messages import (
@@ -127,7 +129,11 @@ class StageRunner:
             key=spec.key,
             repeat=repeat,
             requests=requests,
-            samples=[sample for done in dones for sample in done.samples],
+            samples=[
+                structs.replace(sample, worker=index)
+                for index, done in enumerate(dones)
+                for sample in done.samples
+            ],
             w0=w0,
             w1=w1,
             drained=drained,
