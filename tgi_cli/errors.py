@@ -27,6 +27,7 @@
         ├── ListenError                  the address can't be listened on
         ├── MissingExtraError            an option needs a package that isn't installed
         ├── WorkerUnavailable            a process for templates or grammars doesn't start
+        ├── UnreachableError             the endpoint that a bench is for doesn't answer
         └── EngineDiedError              an engine process ended on its own
 
 `message` is whole and safe to print: it never holds a secret, a prompt or, for a `RequestError`,
@@ -264,6 +265,12 @@ class WorkerUnavailable(StartError):
     """A process that renders templates or checks grammars doesn't come up."""
 
     kind = "worker"
+
+
+class UnreachableError(StartError):
+    """Nothing answers at the endpoint, or not one request to it goes well."""
+
+    kind, exit_code = "unreachable", 6
 
 
 class EngineDiedError(StartError):

@@ -41,7 +41,7 @@ def count_tokens(
         if total is None or total == sum(deliveries.num_ids):
             return list(deliveries.num_ids), "token_ids"
         return share(total, deliveries.num_ids), "usage_final"
-    if deliveries.usage[0] >= 0:
+    if len(deliveries.at) > 1 and deliveries.usage[0] >= 0:
         counts = [max(now - before, 0) for before, now in pairwise((0, *deliveries.usage))]
         if total is None or total == sum(counts):
             return counts, "usage_continuous"

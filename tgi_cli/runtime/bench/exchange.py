@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
-from time import time
 
 import msgspec
 
 from tgi_cli.runtime.bench.counting import Deliveries
+from tgi_cli.runtime.bench.failures import class_of_status, failure_of, retry_after_s
 from tgi_cli.runtime.bench.messages import FinishedRequest, Timeouts
 from tgi_cli.runtime.bench.protocols import Protocol, Reading
 from tgi_cli.runtime.bench.records import Failure, RequestRecord
 from tgi_cli.runtime.bench.sse import EventSplitter
 from tgi_cli.runtime.bench.tally import Tally
-from tgi_cli.runtime.bench.transport import Reply, Transport, failure_of
+from tgi_cli.runtime.bench.transport import Reply, Transport
 
 _SWEEP_S = 0.05
 _END_OF_BODY_NS = 1_000_000_000  # after the end mark; then the connection is given up
 _MAX_MESSAGE_CHARS = 500
-_MAX_RETRY_AFTER_S = 60.0
 _NS = 1_000_000_000
 
 
@@ -334,26 +332,3 @@ class Exchanges:
                 elif exchange.deadline is not None and now > exchange.deadline:
                     is_first = exchange.record.first is None
                     exchange.hang_up("first_token_timeout" if is_first else "idle_timeout")
-
-
-def class_of_status(status: int) -> Failure:
-    """Return the class of a reply that isn't 200."""
-    if status == 429:
-        return "http_429"
-    if status >= 500:
-        return "http_5xx"
-    return "http_4xx" if status >= 400 else "protocol"
-
-
-def retry_after_s(header: str | None) -> float:
-    """Return how long to wait: seconds, or until a date; one second if nothing is said."""
-    if header is None:
-        return 1.0
-    try:
-        wait_s = float(header)
-    except ValueError:
-        try:
-            wait_s = parsedate_to_datetime(header).timestamp() - time()
-        except ValueError:
-            return 1.0
-    return min(max(wait_s, 0.0), _MAX_RETRY_AFTER_S) if wait_s == wait_s else 1.0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tgi_cli.runtime.bench.exchange import Exchange, Exchanges
-from tgi_cli.runtime.bench.messages import Begin
+from tgi_cli.runtime.bench.messages import Begin, User
 from tgi_cli.runtime.bench.pacing import Pacer
 from tgi_cli.runtime.bench.protocols import Protocol
 from tgi_cli.runtime.bench.records import Phase, RequestRecord
@@ -141,15 +141,14 @@ class LoadLoop:
         if self._spec.kind != "offline":
             self._close_window(self._clock())
 
-    async def _user(self, user: int) -> None:
-        start, leave = self._presence(user)
-        sched = start
+    async def _user(self, user: User) -> None:
+        sched, leave = self._presence(user)
         while sched < leave and self._goes_on(sched):
             await self._pacer.wait_until(sched)
             # The window may have been ended while this one waited for its time.
             if not self._goes_on(sched) or (planned := await self._plan.take()) is None:
                 return
-            exchange = await self._request(planned, sched, user)
+            exchange = await self._request(planned, sched, user.number)
             sched = self._next_sched(exchange, planned)
 
     def _next_sched(self, exchange: Exchange, planned: PlannedRequest) -> int:
@@ -157,19 +156,11 @@ class LoadLoop:
         end = exchange.record.end
         return (self._clock() if end is None else end) + round(think_s * _NS)
 
-    def _presence(self, user: int) -> tuple[int, float]:
-        """Return when a user comes and leaves: users of a ramp come or go one by one."""
-        spec, start = self._spec, self._begin.start
-        if spec.ramp_to is None:
-            num_users = max(int(spec.value), 1)
-            return start + int(self._begin.stagger_s * _NS * user / num_users), float("inf")
-        slope = (spec.ramp_to - spec.value) / ((spec.duration_s or 0.0) or 1.0)  # users a second
-        crossing = start
-        if slope:
-            crossing += int(max((user + 1 - spec.value) / slope, 0.0) * _NS)
-        if slope < 0:
-            return start, float("inf") if user < spec.ramp_to else crossing
-        return (start if user < spec.value else crossing), float("inf")
+    def _presence(self, user: User) -> tuple[int, float]:
+        """Return when a user comes and when it leaves, in ns from the run's start."""
+        start = self._begin.start
+        leave = float("inf") if user.stop_s is None else start + user.stop_s * _NS
+        return start + round(user.start_s * _NS), leave
 
     async def _rounds(self) -> None:
         size = max(int(self._spec.value), 1)
@@ -197,10 +188,10 @@ class LoadLoop:
             await self._pacer.wait_until(sched)
             self._start(self._talk(turns, sched))
 
-    async def _talker(self, user: int) -> None:
+    async def _talker(self, user: User) -> None:
         sched, _ = self._presence(user)
         while self._goes_on(sched) and (turns := await self._plan.take_conversation()):
-            ended = await self._talk(turns, sched, user)
+            ended = await self._talk(turns, sched, user.number)
             sched = ended + round(self._spec.think_time_s * _NS)
 
     async def _talk(self, turns: list[PlannedRequest], sched: int, user: int | None = None) -> int:

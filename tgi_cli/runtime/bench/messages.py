@@ -61,6 +61,14 @@ class OpenConnections(ToWorker):
     count: int
 
 
+class User(msgspec.Struct, array_like=True):
+    """A virtual user. Seconds from the phase's start."""
+
+    number: int
+    start_s: float
+    stop_s: float | None  # None: at the stage's end
+
+
 class Begin(ToWorker):
     """Start a phase: warm-up, or the measured window with what follows it."""
 
@@ -69,8 +77,7 @@ class Begin(ToWorker):
     start: int  # times of the plan count from it
     until: int | None  # when the window ends; None: with the plan's last request
     num_requests: int | None = None  # of the window, for this worker; None: without limit
-    users: list[int] = []  # of a closed loop, those of this worker
-    stagger_s: float = 0.0
+    users: list[User] = []  # of a closed loop, those of this worker
     max_concurrency: int | None = None  # for this worker
 
 

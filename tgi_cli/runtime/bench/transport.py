@@ -7,7 +7,6 @@ the place of aiohttp. Spec: bench.md sections 2 and 16.
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 from yarl import URL
 
 from tgi_cli.errors import ArgumentError
-from tgi_cli.runtime.bench.records import Failure, RequestRecord
+from tgi_cli.runtime.bench.records import RequestRecord
 
 _READ_BUFFER_BYTES = 1 << 20  # with 64 KiB, long inputs stall when there are many at once
 _KEEPALIVE_S = 300.0
@@ -108,7 +107,7 @@ class Transport:
         return trace
 
     async def post(self, body: bytes, record: RequestRecord) -> Reply:
-        """Send `body`; stamp `conn`, `sent` and `headers`. Raises what `failure_of` understands."""
+        """Send `body`; stamp `conn`, `sent`, `headers`. Raises what `failure_of` classes."""
         response = await self._session.post(
             self._url, data=body, allow_redirects=False, trace_request_ctx=record
         )
@@ -146,24 +145,3 @@ def tls_context(options: TransportOptions) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=options.cacert)
     except ssl.SSLError as exc:
         raise ArgumentError(f"--cacert: {options.cacert} holds no certificate.") from exc
-
-
-def failure_of(error: BaseException) -> tuple[Failure, str]:
-    """Return the class of a failed exchange and what there is to say of it."""
-    text = str(error) or type(error).__name__
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "dns", text
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return "tls", text
-        case aiohttp.ServerTimeoutError() | TimeoutError():
-            return "connect_timeout", text
-        case aiohttp.ClientConnectorError():
-            is_slow = error.os_error.errno == errno.ETIMEDOUT
-            return ("connect_timeout" if is_slow else "refused"), text
-        case aiohttp.ClientPayloadError():
-            return ("reset" if isinstance(error.__cause__, OSError) else "truncated"), text
-        case aiohttp.ClientConnectionError() | OSError():
-            return "reset", text
-        case _:
-            return "protocol", text
