@@ -128,7 +128,7 @@ def test_server_above_its_capacity_is_unstable_by_what_it_left_undone():
     stage = measure(queued(rate=12, capacity=10))
 
     assert stage.is_stable is False
-    assert "offered" in stage.verdict_reasons[0]
+    assert "offered in the second half" in stage.verdict_reasons[0]
     assert stage.verdict == "valid"  # the numbers are sound: it is the server that can't
 
 
@@ -143,6 +143,16 @@ def test_queue_that_grows_slowly_is_unstable_by_its_slopes():
     assert stage.counts.planned * 0.95 < stage.throughput.all.req_s * 60
     assert stage.is_stable is False
     assert "still rise after 30 s" in stage.verdict_reasons[0]
+
+
+def test_server_that_was_empty_when_the_window_began_is_no_sign_of_overload():
+    """An answer takes 3 s of the window's 10: a third of what was asked is done after it."""
+    found = [make_request(k, k * S // 4, ttft=3 * S, gaps=()) for k in range(40)]
+
+    stage = measure(found, w1=10 * S)
+
+    assert stage.throughput.all.req_s < 0.75 * stage.throughput.offered_req_s
+    assert stage.is_stable
 
 
 def test_few_long_answers_that_the_window_cuts_are_no_sign_of_overload():

@@ -24,7 +24,6 @@ from tgi_cli.runtime.bench.rates import (
     input_tokens,
     peak_out_tok_s,
     rates,
-    requests_ended,
 )
 from tgi_cli.runtime.bench.records import RequestRecord, StageRecord
 from tgi_cli.runtime.bench.samples import (
@@ -70,8 +69,7 @@ def measure_stage(
     )
     is_stable: bool | None = None
     if spec.kind == "rate":
-        num_done = len(requests_ended(record.requests, w0, w1))
-        is_stable, reason = stability(record, requests, occupancy, num_done)
+        is_stable, reason = stability(record, requests, occupancy)
         if reason:
             reasons = [*reasons, f"unstable: {reason}"]
     return result.Stage(
@@ -202,10 +200,9 @@ def _phases(
     record: StageRecord, window: tuple[int, int], steady: tuple[int, int, bool]
 ) -> result.Phases:
     w0, w1 = window
-    first = min((request.sched for request in record.requests), default=w0)
     start, stop, found = steady
     return result.Phases(
-        warmup_s=max(w0 - first, 0) / NS,
+        warmup_s=record.warmup_s,
         w0=w0 / NS,
         w1=w1 / NS,
         drain_s=max(record.drained - w1, 0) / NS,

@@ -115,6 +115,7 @@ class StageRecord(msgspec.Struct, kw_only=True):
     samples: list[WorkerSample]
     w0: int  # the window: requests with w0 <= sched < w1 are measured
     w1: int
+    warmup_s: float = 0.0  # how long the warm-up before it took
     drained: int  # when the last of them had ended, or was given up
     num_workers: int
     is_closed_loop: bool

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tgi_cli.runtime.bench.occupancy import Occupancy
+from tgi_cli.runtime.bench.rates import requests_ended
 from tgi_cli.runtime.bench.records import RequestRecord, StageRecord
 from tgi_cli.runtime.bench.result import Counts, Generator, Verdict
 from tgi_cli.runtime.bench.samples import NS, RESPONSE
@@ -110,23 +111,22 @@ def _num_taken(record: StageRecord) -> int:
 
 
 def stability(
-    record: StageRecord,
-    requests: Sequence[RequestRecord],
-    occupancy: Occupancy,
-    num_done: int,
+    record: StageRecord, requests: Sequence[RequestRecord], occupancy: Occupancy
 ) -> tuple[bool, str | None]:
     """Return whether the server kept up with an open loop of one rate; if not, why.
 
     Unstable: requests in flight and TTFT both rise after 30 s, each with a slope whose interval
-    lies above 0; or fewer than 95 % of the offered requests are done. The edges of a window hold
-    requests of before and leave some for later; a shortfall that their chance explains, twice the
-    square root of both, isn't the server's.
+    lies above 0; or fewer than 95 % of what was offered gets done. That is counted over the second
+    half of the window, for the server is empty when the window begins. Its edges cut some requests:
+    a shortfall that chance explains, twice the square root of those, isn't the server's.
     """
-    at_start, at_end = (int(n) for n in occupancy.at(np.array([record.w0, record.w1])))
-    shortfall = record.num_planned - num_done
-    chance = 2 * math.sqrt(max(at_start, 0) + max(at_end, 0))
-    if num_done < _MIN_DONE * record.num_planned and shortfall > chance:
-        return False, f"{num_done} done of {record.num_planned} offered"
+    middle = (record.w0 + record.w1) // 2
+    num_offered = sum(request.sched >= middle for request in requests)
+    num_done = len(requests_ended(record.requests, middle, record.w1))
+    num_cut = int(occupancy.at(np.array([middle, record.w1])).clip(0).sum())
+    is_short = num_done < _MIN_DONE * num_offered
+    if is_short and num_offered - num_done > 2 * math.sqrt(num_cut):
+        return False, f"{num_done} done of {num_offered} offered in the second half"
     start = record.w0 + int(_SETTLING_S * NS)
     if start < record.w1 and _rises(record, requests, occupancy, start):
         return False, f"requests in flight and TTFT still rise after {_SETTLING_S:.0f} s"
