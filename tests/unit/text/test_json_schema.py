@@ -10,7 +10,8 @@ import pytest
 from tests.builders.tokenizers import byte_level_tokenizer
 from tgi_cli.runtime.text import json_schema
 from tgi_cli.runtime.text.grammar import compile_grammar, make_tokenizer
-from tgi_cli.runtime.text.json_schema import FORMATS, SchemaError, prepare_schema
+from tgi_cli.runtime.text.json_schema import SchemaError, prepare_schema
+from tgi_cli.runtime.text.schema_narrowing import FORMATS
 from tgi_cli.runtime.types import Grammar
 
 STRING = {"type": "string"}

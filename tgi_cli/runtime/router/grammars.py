@@ -37,8 +37,8 @@ def parse(raw: Json) -> Grammar | None:
                 raise ValidationError("grammar is not supported")
             return _of_schema(_with_properties(_decoded(value)))
         case "json_schema":
-            inner = raw.get("json_schema", value)
-            return _of_schema(_inner_schema(inner))
+            inner = raw.get("json_schema")
+            return _of_schema(_inner_schema(value if inner is None else inner))
         case "regex" | "lark":
             if not isinstance(value, str):
                 raise _invalid(f"the value of a {kind} grammar must be a string")

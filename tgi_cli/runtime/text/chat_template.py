@@ -128,6 +128,8 @@ def _cut_after_final_message(text: str, messages: Sequence[Message]) -> str:
     content = messages[-1].get("content")
     if not isinstance(content, str) or not content.strip():
         return text
-    content = content.strip()
-    start = text.rfind(content)
-    return text if start < 0 else text[: start + len(content)].rstrip()
+    for wanted in (content, content.strip()):  # a template may trim it
+        start = text.rfind(wanted)
+        if start >= 0:
+            return text[: start + len(wanted)].rstrip()
+    return text

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from tgi_cli.runtime.text.grammar import compile_grammar, make_tokenizer
-from tgi_cli.runtime.text.json_schema import Node, SchemaError, prepare_schema
+from tgi_cli.runtime.text.json_schema import SchemaError, prepare_schema
+from tgi_cli.runtime.text.schema_narrowing import Node
 from tgi_cli.runtime.text.worker_process import frames, send_frame
 from tgi_cli.runtime.types import Grammar
 
@@ -120,6 +121,8 @@ def _explain(error: str) -> str:
     lines = [line for line in error.splitlines() if line != "<non-verbose/>"]
     reason = next((line[7:] for line in lines if line.startswith("error: ")), None)
     mark = re.search(r"^ {4}( *)\^+$", error, re.MULTILINE)
+    if lines[0].startswith("oneOf constraints"):
+        return "`oneOf` whose branches could both match is not supported"
     if reason is not None:
         return f"{reason} at character {len(mark[1])} of the pattern" if mark else reason
     first = re.sub(r"^at 1\(8\): invalid regex \".*\" \(in regex\): ", "", lines[0])

@@ -4,24 +4,29 @@
 names the place of what is wrong or can't be enforced: nothing that JSON Schema asserts is passed
 over in silence. Keywords that only describe are left alone, as are unknown ones. Draft 2020-12.
 
-It also narrows, so that a model can't wander off where the schema leaves everything open: an
-object with `properties` holds those only, and a schema with `properties` or `items` is an object
-or an array even if it doesn't say so. What matches the narrowed schema matches the original.
+It also has the schema narrowed (`schema_narrowing.py`): what matches then matches the original.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
-Node = dict[str, Any]
+from tgi_cli.runtime.text.schema_narrowing import (
+    COUNTS,
+    FORMATS,
+    LISTS,
+    MAPS,
+    NUMBERS,
+    ONE,
+    Node,
+    narrow,
+)
 
 MAX_DEPTH = 64
 MAX_SCHEMAS = 20_000
 
-FORMATS = frozenset(
-    ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid")
-)
 _TYPES = frozenset(("null", "boolean", "object", "array", "number", "string", "integer"))
 _UNSUPPORTED = frozenset(
     (
@@ -31,14 +36,6 @@ _UNSUPPORTED = frozenset(
         *("$recursiveRef", "$recursiveAnchor", "additionalItems"),
     )
 )
-_ONE = ("items", "additionalProperties")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_MAPS = ("properties", "patternProperties")
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_ASSERTS = frozenset(
-    (*_ONE, *_LISTS, *_MAPS, *_COUNTS, *_NUMBERS, "required", "enum", "const", "pattern", "format")
-) | {"$ref"}
 
 
 class SchemaError(Exception):
@@ -60,9 +57,7 @@ def prepare_schema(root: Node) -> dict[str, Node | bool]:
     walk = _Walk(root)
     walk.run()
     nodes = [node for node in walk.found.values() if isinstance(node, dict)]
-    may_close = not any(_combines(node) for node in nodes)
-    for node in nodes:
-        _narrow(node, may_close)
+    narrow(nodes, partial(walk.resolve, "#"))
     return walk.found
 
 
@@ -95,20 +90,21 @@ class _Walk:
             self._add_children(pointer, node, depth + 1)
 
     def _add_children(self, pointer: str, node: Node, depth: int) -> None:
-        for keyword in _ONE:
+        for keyword in ONE:
             if keyword in node:
                 self._todo.append((f"{pointer}/{keyword}", node[keyword], depth))
-        for keyword in _LISTS:
+        for keyword in LISTS:
             for index, child in enumerate(node.get(keyword, ())):
                 self._todo.append((f"{pointer}/{keyword}/{index}", child, depth))
-        for keyword in _MAPS:
+        for keyword in MAPS:
             for name, child in node.get(keyword, {}).items():
                 self._todo.append((f"{pointer}/{keyword}/{_escape(name)}", child, depth))
         if "$ref" in node:
             target = node["$ref"]
-            self._todo.append((target, self._resolve(pointer, target), depth))
+            self._todo.append((target, self.resolve(pointer, target), depth))
 
-    def _resolve(self, pointer: str, target: str) -> Any:
+    def resolve(self, pointer: str, target: str) -> Any:
+        """Return what `target` names. Raises `SchemaError` at `pointer`, where it is named."""
         if target != "#" and not target.startswith("#/"):
             raise SchemaError(f"{pointer}/$ref", "only references within the document are followed")
         found: Any = self._root
@@ -158,9 +154,9 @@ def _problem(keyword: str, value: Any) -> str | None:
         types = value if isinstance(value, list) else [value]
         is_good = bool(types) and all(isinstance(t, str) and t in _TYPES for t in types)
         return None if is_good else "one or several of the seven JSON types"
-    if keyword in _COUNTS:
+    if keyword in COUNTS:
         return None if _is_number(value, int) and value >= 0 else "a whole number from 0"
-    if keyword in _NUMBERS:
+    if keyword in NUMBERS:
         is_good = _is_number(value, int, float) and (keyword != "multipleOf" or value > 0)
         return None if is_good else "a number" + " above 0" * (keyword == "multipleOf")
     if keyword in ("pattern", "format", "$ref"):
@@ -170,37 +166,15 @@ def _problem(keyword: str, value: Any) -> str | None:
     if keyword == "required":
         is_good = isinstance(value, list) and all(isinstance(name, str) for name in value)
         return None if is_good else "a list of names"
-    if keyword in _LISTS:
+    if keyword in LISTS:
         return None if isinstance(value, list) and value else "a list of schemas"
-    if keyword in _MAPS:
+    if keyword in MAPS:
         return None if isinstance(value, dict) else "an object of schemas"
     return None
 
 
 def _is_number(value: Any, *types: type) -> bool:
     return isinstance(value, types) and not isinstance(value, bool)
-
-
-def _combines(node: Node) -> bool:
-    """Whether what `node` itself asserts is joined with what another schema does."""
-    own = (node.keys() & _ASSERTS) - {"type"}
-    joined = own & {"allOf", "anyOf", "oneOf", "$ref"}
-    return bool(joined) and (len(own) > 1 or len(node.get("allOf", ())) > 1)
-
-
-def _narrow(node: Node, may_close: bool) -> None:
-    if "type" not in node and "const" not in node and "enum" not in node:
-        if "properties" in node:
-            node["type"] = "object"
-        elif "items" in node or "prefixItems" in node:
-            node["type"] = "array"
-    is_listed = set(node.get("required", ())) <= node.get("properties", {}).keys()
-    is_open = not node.keys() & {"additionalProperties", "patternProperties", "minProperties"}
-    if may_close and "properties" in node and is_listed and is_open:
-        node["additionalProperties"] = False
-    if "format" in node and node["format"] not in FORMATS:
-        del node["format"]  # of numbers: it asserts nothing
-    node.pop("uniqueItems", None)  # false
 
 
 def _escape(name: str) -> str:
