@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from tests.builders.tokenizers import END, byte_level_tokenizer
+from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.ipc.channel import EngineChannel
 from tgi_cli.runtime.ipc.client import EngineClient, OpenRequest
@@ -110,6 +111,7 @@ async def serving(
     *,
     limits: Json | None = None,
     template: str | None = None,
+    assets: TextAssets = ASSETS,
     **config: Any,
 ) -> AsyncIterator[Client]:
     ours, theirs = socket.socketpair()
@@ -128,13 +130,13 @@ async def serving(
         ),
         **config,
     }
-    assets = ASSETS
     if template is not None:
         templates = {"default": template} if template else {}
         assets = msgspec.structs.replace(assets, chat_templates=templates)
     chat_template = ChatTemplate(assets)
-    checker = GrammarChecker(ASSETS.tokenizer_json, TOKENIZER.vocab_size, (END_ID,))
-    router = RouterServer(RouterConfig(**settings), engine, TOKENIZER, chat_template, checker)
+    checker = GrammarChecker(assets.tokenizer_json, TOKENIZER.vocab_size, (END_ID,))
+    tokenizer = TOKENIZER if assets.tokenizer_json == ASSETS.tokenizer_json else Tokenizer(assets)
+    router = RouterServer(RouterConfig(**settings), engine, tokenizer, chat_template, checker)
     await router.start()
     try:
         async with aiohttp.ClientSession() as session:

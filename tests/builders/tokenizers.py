@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import msgspec
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -11,6 +12,7 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
+    processors,
     trainers,
 )
 
@@ -44,6 +46,16 @@ def byte_level_tokenizer() -> TextAssets:
     )
     tokenizer.train_from_iterator(TEXT, trainer)
     return _assets(tokenizer)
+
+
+@cache
+def beginning_tokenizer() -> TextAssets:
+    """The byte-level one, which puts its special token before a text if it is asked to."""
+    assets = byte_level_tokenizer()
+    tokenizer = Tokenizer.from_str(assets.tokenizer_json)
+    special = (END, tokenizer.token_to_id(END))
+    tokenizer.post_processor = processors.TemplateProcessing(f"{END} $A", None, [special])
+    return msgspec.structs.replace(assets, tokenizer_json=tokenizer.to_str())
 
 
 @cache

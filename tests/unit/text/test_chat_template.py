@@ -33,6 +33,18 @@ MISTRAL = (
     "{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 
+BLOCKS = """
+  {% for message in messages %}
+    {% if message.role == 'user' %}
+  User: {{ message.content }}
+    {% else %}
+  Model: {{ message | tojson(indent=1) }}
+    {% endif %}
+  {% endfor %}
+
+{{ missing }}<model>
+"""
+
 
 def make(template: str | None, **limits: float) -> ChatTemplate:
     templates = {} if template is None else {"default": template}
@@ -52,7 +64,7 @@ async def render(template: str | None, *messages: dict, limits: dict | None = No
         await chat.close()
 
 
-@pytest.mark.parametrize("template", [CHATML, LLAMA3, MISTRAL])
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, MISTRAL, BLOCKS])
 async def test_rendering_equals_the_reference_renderer(template):
     from transformers.utils.chat_template_utils import render_jinja_template
 

@@ -74,7 +74,7 @@ class ChoiceEvents:
         """Return the events of tokens that are content."""
         return [
             self._event(
-                self._delta(self._shown(token, text_of(token))),
+                self._delta(self._shown(text_of(token), token.finish_reason)),
                 [token],
                 self._word(token.finish_reason),
             )
@@ -125,8 +125,11 @@ class ChoiceEvents:
     ) -> list[bytes]:
         """Return the events of one more fragment, and what ends the choice if that was the last."""
         ends = reason is not None
-        if reader.name is None:  # cut off before there was a call: shown as it is
-            return [self._event(self._delta(reader.held), None, self._word(reason))] if ends else []
+        if reader.name is None:  # cut off before there was a call: content
+            if not ends:
+                return []
+            content = self._shown(reader.held, reason)
+            return [self._event(self._delta(content), None, self._word(reason))]
         if ends and not reader.is_complete:
             return [self._call_event(0, call_id, None, fragment, self._word(reason))]
         events = [self._call_event(0, call_id, None, fragment)] if fragment else []
@@ -140,7 +143,7 @@ class ChoiceEvents:
         async for tokens in self.run.generation.tokens():
             for token in tokens:
                 self._held.append(token)
-                pieces = parser.push(self._shown(token, text_for(parser, token)))
+                pieces = parser.push(self._shown(text_for(parser, token), token.finish_reason))
                 if token.finish_reason is not None:
                     pieces += parser.flush()
                 for piece in pieces:
@@ -156,11 +159,9 @@ class ChoiceEvents:
                     word = reason_of_calls(self._call, reason) if num_calls else self._word(reason)
                     yield self._event(AssistantDelta(self._role()), None, word)
 
-    def _shown(self, token: GeneratedToken, text: str) -> str:
+    def _shown(self, text: str, reason: FinishReason | None) -> str:
         """Return what of `text` can be content, or a call in the model's own form."""
-        if self._hider is None:
-            return text
-        return openai.hide_stop(self._hider, text, token.finish_reason)
+        return text if self._hider is None else openai.hide_stop(self._hider, text, reason)
 
     def _word(self, reason: FinishReason | None) -> str | None:
         return reason and openai.finish_reason(reason, is_strict=self._is_strict)

@@ -32,10 +32,10 @@ async def finish(run: ChatRun) -> tuple[ChatChoice, Generation]:
             await run.answer_in_words()
             tokens = await run.generation.run()
             return _choice(run, tokens, _content(run, run.generation.text), []), run.generation
-        # Text that is no call was cut off before its end: it is shown as it is.
-        is_call = call is not None and call.name in tools.names
-        calls = [call] if call is not None and is_call else []
-        return _choice(run, tokens, "" if calls else run.generation.text, calls), run.generation
+        if call is not None and call.name in tools.names:
+            return _choice(run, tokens, "", [call]), run.generation
+        # Text that is no call was cut off before its end: it is content.
+        return _choice(run, tokens, _content(run, run.generation.text), []), run.generation
 
 
 def _read_wrapped(text: str) -> FunctionCall | None:
