@@ -45,12 +45,14 @@ class FakeScript:
     fail_prompts_of: int | None = None  # requests with this many prompt tokens fail
     fails: bool = False  # every request fails
     die_at_step: int | None = None
+    logprobs: tuple[float, ...] = (-0.5,)  # each request gets the next, for all of its tokens
     clock_logprobs: bool = False  # each log-probability is minus the time.monotonic() of its step
 
 
 @dataclass(slots=True)
 class _Running:
     request: NewRequest
+    logprobs: list[float]  # of each step's one token
     reply: tuple[int, ...] | None = None
     num_tokens: int = 0
     is_new: bool = True
@@ -86,10 +88,11 @@ class FakeEngine:
         """Take in one message; return whether to go on."""
         match message:
             case NewRequest():
-                replies = self._script.replies
+                replies, logprobs = self._script.replies, self._script.logprobs
                 reply = replies[self._num_requests % len(replies)] if replies else None
+                logprob = logprobs[self._num_requests % len(logprobs)]
                 self._num_requests += 1
-                running = _Running(message, reply, len(message.output_ids))
+                running = _Running(message, [logprob], reply, len(message.output_ids))
                 self._running[message.request_id] = running
             case AbortRequest():
                 self._running.pop(message.request_id, None)
@@ -108,7 +111,7 @@ class FakeEngine:
             len(r.request.prompt_ids) for r in self._running.values() if r.is_new
         )
         batch = list(self._running.values())
-        logprobs = [-time.monotonic() if self._script.clock_logprobs else -0.5]
+        clock = [-time.monotonic()] if self._script.clock_logprobs else None
         started = [r.request.request_id for r in batch if r.is_new]
         outputs: list[SequenceOutput] = []
         failures: list[RequestFailed] = []
@@ -118,7 +121,7 @@ class FakeEngine:
                 failures.append(RequestFailed(request.request_id, "Server error: as scripted"))
                 del self._running[request.request_id]
             else:
-                outputs.append(self._next_output(running, logprobs))
+                outputs.append(self._next_output(running, clock))
         self._report(outputs, failures, started, start_ns, num_prefill_tokens)
 
     def _report(
@@ -148,8 +151,9 @@ class FakeEngine:
         )
         self._channel.send(StepOutput(outputs, failures, started, start_ns, stats))
 
-    def _next_output(self, running: _Running, logprobs: list[float]) -> SequenceOutput:
+    def _next_output(self, running: _Running, clock: list[float] | None) -> SequenceOutput:
         request, script = running.request, self._script
+        logprobs = clock or running.logprobs
         prompt_scores = _score_prompt(request) if running.is_new else []
         running.is_new = False
         choices = script.token_ids
