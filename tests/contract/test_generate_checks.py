@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.router import ids_of, serving
+from tests.builders.router import TOKENIZER, ids_of, serving
 from tests.builders.tokenizers import END
 
 Json = dict[str, Any]
@@ -350,3 +350,16 @@ async def test_a_grammar_that_cannot_be_used_has_its_text_on_every_route(grammar
 
             assert error["error"].startswith(f"Input validation error: {text}"), path
             assert error["error_type"] == "validation"
+
+
+async def test_what_the_tokenizer_cannot_do_is_told_without_its_own_words(monkeypatch):
+    class Broken:
+        def encode_batch_fast(self, *_args: object, **_options: object) -> None:
+            raise RuntimeError("/secret/path")
+
+    async with serving() as client:
+        monkeypatch.setattr(TOKENIZER, "_tokenizer", Broken())
+        status, _, reply = await client.post("/generate", {"inputs": "x"})
+
+    assert status == 422
+    assert reply == invalid("tokenizer error the text can't be tokenized")

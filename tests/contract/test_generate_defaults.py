@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from tests.builders.router import answering, ids_of, script_for, serving
+from tgi_cli.runtime.ipc.fake_engine import FakeEngine
+from tgi_cli.runtime.ipc.messages import SequenceOutput
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters
 
 Json = dict[str, Any]
@@ -206,3 +208,29 @@ async def test_what_is_no_text_yet_is_empty_in_an_event():
     assert len(emoji) > 1
     assert [event["token"]["text"] for event in events] == [""] * (len(emoji) - 1) + ["😀"]
     assert events[-1]["generated_text"] == "😀"
+
+
+async def test_tokens_that_come_together_are_events_of_their_own(monkeypatch):
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 5, "details": True}}
+    async with serving(script_for("abc")) as client:
+        one_by_one = await client.stream("/generate_stream", body)
+    next_output = FakeEngine._next_output
+
+    def next_two(self, *step):
+        first = next_output(self, *step)
+        if first.finish_reason is not None:
+            return first
+        second = next_output(self, *step)
+        return SequenceOutput(
+            first.request_id,
+            first.token_ids + second.token_ids,
+            first.logprobs + second.logprobs,
+            second.finish_reason,
+        )
+
+    monkeypatch.setattr(FakeEngine, "_next_output", next_two)
+    async with serving(script_for("abc")) as client:
+        together = await client.stream("/generate_stream", body)
+
+    assert [event["index"] for event in together] == [1, 2, 3, 4, 5]
+    assert together == one_by_one

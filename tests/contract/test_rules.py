@@ -13,7 +13,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 RULES = Path(__file__).parent / "rules"
 SECTIONS = range(1, 19)
-STILL_TO_COME = set(SECTIONS)  # sections whose table isn't written yet
+STILL_TO_COME = set(SECTIONS) - {6, 7, 8, 9}  # sections whose table isn't written yet
 MARKS = {"K", "F", "O"}
 _ROW = re.compile(
     r"^\| *(?P<number>\d+(?:\.\d+)*) *\|(?P<rule>.+)\| *(?P<mark>\w+) *\|(?P<tests>[^|]*)\|$"
