@@ -6,9 +6,12 @@ Spec: bench.md sections 4 and 7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tgi_cli.runtime.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MAX_CANDIDATES = 8192
 
@@ -22,6 +25,12 @@ class Codec(Protocol):
 
     def words(self) -> list[str]:
         """Return texts of which many are one token each, their leading space included."""
+        ...
+
+
+class WordSource(Protocol):
+    def draw(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Return `count` pieces to begin a text with."""
         ...
 
 
@@ -65,3 +74,12 @@ word work world would write year you your
 def common_words() -> list[str]:
     """Return words for a tokenizer whose vocabulary can't be listed."""
     return [f" {word}" for word in _COMMON_WORDS.split()]
+
+
+class CommonWords:
+    """Begins inputs where there is no tokenizer: words, of about a token each."""
+
+    def draw(self, count: int, generator: np.random.Generator) -> list[str]:
+        words = common_words()
+        drawn = [words[place] for place in generator.integers(len(words), size=count)]
+        return [drawn[0].strip(), *drawn[1:]] if drawn else []

@@ -83,8 +83,7 @@ def _unit_events(
     """Return the events of a process of rate 1 in [0, total)."""
     limit = math.inf if max_count is None else max_count
     if arrival == "constant":
-        count = math.ceil(total - _SLACK)
-        return np.arange(min(count, limit), dtype=np.float64)
+        return np.arange(math.ceil(min(total - _SLACK, limit)), dtype=np.float64)
     pieces: list[NDArray[np.float64]] = []
     end, found = 0.0, 0
     while end < total and found < limit:

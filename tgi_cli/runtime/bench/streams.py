@@ -42,6 +42,10 @@ class Streams:
         """Return what makes request `index` of this run unlike any before; None: nothing does."""
         return None if self.nonce is None else generator(self.nonce, self.stage, self.phase, index)
 
+    def named(self, kind: str, name: object) -> np.random.Generator:
+        """Return the stream of something that several requests of this phase share."""
+        return generator(self.seed, self.nonce, self.stage, self.phase, kind, name)
+
     def shared(self, purpose: Purpose, index: int) -> np.random.Generator:
-        """Return a stream that all stages and phases of this run have in common."""
-        return generator(self.seed, self.nonce, purpose, index)
+        """Return a stream that the phases of this run of the stage have in common."""
+        return generator(self.seed, self.nonce, self.stage, purpose, index)
