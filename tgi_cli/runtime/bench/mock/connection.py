@@ -103,11 +103,15 @@ class Connection(asyncio.Protocol):
         self._start_next()
 
     def send(self, data: bytes) -> int:
-        """Write `data` and return the moment after. Raises `ConnectionError` without a client."""
+        """Write `data` and return the moment just before. Raises `ConnectionError`: no client.
+
+        A moment after it would often be late: the reader wakes up in between.
+        """
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client is gone")
+        now = time.perf_counter_ns()
         self._transport.write(data)
-        return time.perf_counter_ns()
+        return now
 
     async def writable(self) -> None:
         """Wait while the client is far behind."""

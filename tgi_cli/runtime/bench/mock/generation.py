@@ -173,15 +173,18 @@ class Generator:
                     stalls_at = None
                 await pace.token_due(write.waits_for)
             await connection.writable()
-            await self._send(write, connection, entry)
+            entry.ended = await self._send(write, connection, entry)
         if kind == "reset":
             connection.reset()
         elif kind == "cut":
             connection.close()
         else:
-            entry.ended = connection.send(STREAM_END)
+            end_of_body = connection.send(STREAM_END)
+            if kind == "truncated":
+                entry.ended = end_of_body
 
-    async def _send(self, write: Write, connection: Connection, entry: WrittenRequest) -> None:
+    async def _send(self, write: Write, connection: Connection, entry: WrittenRequest) -> int:
+        """Send one write, in its pieces; return the moment of the last."""
         for piece in write.pieces[:-1]:
             connection.send(chunk(piece))
             await asyncio.sleep(self._options.split_gap_s)
@@ -191,6 +194,7 @@ class Generator:
             entry.tokens.append(write.num_tokens)
             entry.events.append(write.num_events)
             entry.output_tokens += write.num_tokens
+        return now
 
     async def _reply(
         self,
