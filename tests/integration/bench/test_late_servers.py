@@ -29,10 +29,12 @@ async def frozen(
 
 def expected_ttfts(outcome: StageOutcome, frozen_from: int, length: int) -> list[int]:
     """Return what arithmetic makes of the plan: who comes in the freeze waits for its end."""
-    return sorted(
-        TTFT + (max(frozen_from + length - request.sched, 0) if request.sched >= frozen_from else 0)
+    thaw = frozen_from + length
+    first = len(outcome.requests) // 4  # by whose arrival the freeze began
+    return [
+        TTFT + (max(thaw - request.sched, 0) if request.index >= first else 0)
         for request in outcome.requests
-    )
+    ]
 
 
 def percentile(values: list[int], share: float) -> int:

@@ -13,7 +13,12 @@ from collections.abc import Callable
 import msgspec
 
 from tgi_cli.runtime.bench.counting import Deliveries
-from tgi_cli.runtime.bench.failures import class_of_status, failure_of, retry_after_s
+from tgi_cli.runtime.bench.failures import (
+    WHY_HUNG_UP,
+    class_of_status,
+    failure_of,
+    retry_after_s,
+)
 from tgi_cli.runtime.bench.messages import FinishedRequest, Timeouts
 from tgi_cli.runtime.bench.protocols import Protocol, Reading
 from tgi_cli.runtime.bench.records import Failure, RequestRecord
@@ -143,7 +148,7 @@ class Exchanges:
             if exchange.reply is not None:
                 exchange.reply.hang_up()
             if record.end is None:
-                record.failure = exchange.cause
+                self._fail(exchange, exchange.cause, WHY_HUNG_UP[exchange.cause])
         except Exception as exc:
             if exchange.reply is not None:
                 exchange.reply.hang_up()

@@ -11,6 +11,15 @@ import aiohttp
 
 from tgi_cli.runtime.bench.records import Failure
 
+WHY_HUNG_UP: dict[Failure, str] = {
+    "first_token_timeout": "no token had come when --first-token-timeout was over",
+    "idle_timeout": "nothing more had come when --idle-timeout was over",
+    "total_timeout": "the reply had not ended when --timeout was over",
+    "cancelled": "hung up on purpose",
+    "dropped": "still behind --max-concurrency when the drain was over",
+    "unfinished": "still open when the drain was over",
+}
+
 _MAX_RETRY_AFTER_S = 60.0
 
 
