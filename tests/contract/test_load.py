@@ -16,6 +16,10 @@ from tgi_cli.runtime.router import streaming
 SLOW = script_for("abc", step_s=0.002)
 FOREVER = {"inputs": "x", "parameters": {"max_new_tokens": 5000}}
 ROOMY = {"max_total_tokens": 6000}
+GAUGES = (
+    "kv_cache_blocks_used", "requests_running", "requests_waiting", "queue_size",
+    "batch_current_size", "batch_current_max_tokens",
+)  # fmt: skip
 
 
 async def start_stream(client: Client) -> aiohttp.ClientResponse:
@@ -229,3 +233,67 @@ async def test_counters_agree_with_what_was_asked():
         "tgi_batch_current_size": 0,
         "tgi_queue_size": 0,
     }
+
+
+async def test_128_clients_are_served_by_default_and_the_next_is_refused_while_they_run():
+    async with serving(script_for("abc", step_s=0.01), limits=ROOMY) as client:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            url = f"{client.url}/generate_stream"
+            streams = [await session.post(url, json=FOREVER) for _ in range(128)]
+            for stream in streams:
+                await stream.content.readuntil(b"\n\n")
+            status, _, _ = await client.post("/generate", {"inputs": "x"})
+            num_running = len(client.engine.open_requests)
+            for stream in streams:
+                assert await stream.content.readuntil(b"\n\n")
+        refused = await client.metric('tgi_request_failure{err="overloaded"}')
+
+    assert (status, num_running, refused) == (429, 128, 1)
+
+
+async def test_clients_that_go_away_together_give_back_all_they_held():
+    async with serving(SLOW, limits={"max_concurrent_requests": 9, **ROOMY}) as client:
+        streams = [await start_stream(client) for _ in range(9)]
+        for stream in streams[:6]:
+            stream.close()
+
+        async def are_gone() -> bool:
+            return await client.metric("tgi_requests_running") == 3
+
+        await until(are_gone)
+        newcomers = [await start_stream(client) for _ in range(6)]
+        for stream in [*streams[6:], *newcomers]:
+            stream.close()
+
+        async def is_at_rest() -> bool:
+            return [await client.metric(f"tgi_{gauge}") for gauge in GAUGES] == [0] * len(GAUGES)
+
+        await until(is_at_rest)
+        ends = [
+            await client.metric(f"tgi_request_{what}")
+            for what in ('failure{err="dropped"}', "success", "duration_count")
+        ]
+
+    assert client.router._service._permits.num_taken == 0
+    assert ends == [15, 0, 0]
+
+
+async def test_every_stream_ends_with_one_last_event_or_one_error():
+    script = script_for("abc", step_s=0.001, fail_prompts_of=len(ids_of("bad one")))
+    limits = {"max_concurrent_requests": 20, "max_total_tokens": 1000}
+    bodies = [
+        {"inputs": inputs, "parameters": {"max_new_tokens": num_tokens}}
+        for inputs in ("x", "bad one", "", "xyz" * 900)
+        for num_tokens in (0, 1, 7, 60, 400)
+    ] * 2
+    async with serving(script, limits=limits) as client:
+        everything = await asyncio.gather(
+            *[client.stream("/generate_stream", body) for body in bodies]
+        )
+
+    for events in everything:
+        *others, last = events
+        assert ("error" in last) != (last.get("generated_text") is not None)
+        assert not any("error" in event or event["generated_text"] for event in others)
+    errors = {events[-1].get("error_type") for events in everything}
+    assert errors == {None, "overloaded", "validation", "generation"}

@@ -288,12 +288,14 @@ async def test_relations_hold_after_a_storm(seed: int):
     script = script_for("abc", step_s=0.001, fail_prompts_of=len(ids_of("bad one")))
     limits = {"max_concurrent_requests": 7, "max_total_tokens": 1000, "max_client_batch_size": 4}
     async with serving(script, limits=limits) as client:
+        at_first = values(client_text(client)).keys()
         await asyncio.gather(*[caller(client, random.Random(rng.random())) for _ in range(13)])
         await client.router.drain(20)
         await until_at_rest(client)
         text = client_text(client)
 
     shown = values(text)
+    assert shown.keys() == at_first  # no label has a value that it hadn't
     succeeded = shown["tgi_request_success"]
     failures = {s.split('"')[1]: v for s, v in shown.items() if s.startswith("tgi_request_failure")}
     assert all(failures[err] for err in ("overloaded", "validation", "dropped", "generation"))
@@ -460,3 +462,18 @@ def test_newcomers_are_counted_by_how_many_came_at_once():
 
     assert shown["tgi_batch_next_size_count"] == 1
     assert shown["tgi_batch_next_size_sum"] == 3
+
+
+async def test_the_parts_of_each_requests_time_are_all_of_it():
+    names = [f"tgi_request_{part}_duration_sum" for part in ("validation", "queue", "inference")]
+    async with serving(script_for("abc", step_s=0.001)) as client:
+        for num_tokens in (1, 30):
+            before = values(client_text(client))
+            body = {"inputs": "x", "parameters": {"max_new_tokens": num_tokens}}
+            await client.post("/generate", body)
+            after = values(client_text(client))
+            took = {name: after[name] - before[name] for name in after if name in before}
+
+            assert took["tgi_request_duration_sum"] > 0
+            by_part = sum(took[name] for name in names)
+            assert by_part == pytest.approx(took["tgi_request_duration_sum"], rel=0.01)
