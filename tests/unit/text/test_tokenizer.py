@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
-from tests.builders.tokenizers import byte_fallback_tokenizer, byte_level_tokenizer
+from tests.builders.tokenizers import END, byte_fallback_tokenizer, byte_level_tokenizer
 from tgi_cli.errors import CorruptModelError, ValidationError
 from tgi_cli.runtime.config.model_config import TextAssets
 from tgi_cli.runtime.text.tokenizer import Tokenizer
@@ -64,3 +66,18 @@ def test_a_lone_surrogate_is_the_clients_mistake():
 def test_a_broken_tokenizer_file_is_named():
     with pytest.raises(CorruptModelError, match=r"tokenizer\.json"):
         Tokenizer(TextAssets(tokenizer_json="{}"))
+
+
+def test_a_token_that_the_tokenizer_adds_has_no_place_in_the_text():
+    library = tokenizers.Tokenizer.from_str(byte_level_tokenizer().tokenizer_json)
+    library.post_processor = TemplateProcessing(
+        single=f"{END} $A {END}", special_tokens=[(END, library.token_to_id(END))]
+    )
+    tokenizer = Tokenizer(TextAssets(tokenizer_json=library.to_str()))
+
+    first, *middle, last = tokenizer.encode_with_offsets("é b", add_special_tokens=True)
+
+    for added in (first, last):
+        assert (added.id, added.text) == (library.token_to_id(END), "")
+        assert (added.start, added.stop) == (0, 0)
+    assert middle == tokenizer.encode_with_offsets("é b", add_special_tokens=False)
