@@ -130,6 +130,22 @@ async def test_the_key_guards_inference_and_nothing_else(authorization, status):
     assert open_paths == [200] * 4
 
 
+async def test_no_other_header_holds_a_key():
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 1}}
+    async with serving(api_key="secret") as client:
+        statuses = [
+            (await client.post("/generate", body, headers={name: value}))[0]
+            for name, value in (
+                ("x-api-key", "secret"),
+                ("api-key", "Bearer secret"),
+                ("Authorization", "Basic secret"),
+                ("Authorization", "Bearer secret secret"),
+            )
+        ]
+
+    assert statuses == [401] * 4
+
+
 async def test_unknown_paths_and_methods_have_empty_bodies():
     async with serving() as client:
         missing = await client.get("/nothing")

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 
@@ -41,6 +42,17 @@ def is_refused(url: str) -> bool:
     except (urllib.error.URLError, ConnectionError):
         return True
     return False
+
+
+def health_status(url: str) -> int | None:
+    """Return what `/health` answers, or None if nobody listens."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as exc:
+        return exc.code
+    except urllib.error.URLError:
+        return None
 
 
 def assert_ended(server: Served, exit_code: int) -> None:
@@ -153,6 +165,22 @@ def test_a_signal_while_the_model_loads_is_a_clean_stop() -> None:
 
         assert_ended(server, 0)
         assert not any("Connected" in line for line in server.lines)
+
+
+def test_nobody_is_answered_before_the_warm_up_is_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with served("--port", str(port)) as server:
+        server.wait_started()
+        assert health_status(url) is None
+
+        while (status := health_status(url)) is None:
+            time.sleep(0.01)
+
+        assert status == 200
+        assert server.wait_ready() == url
+        assert any("Warming up" in line for line in server.lines)
 
 
 def test_an_engine_that_dies_while_it_loads_is_named() -> None:
