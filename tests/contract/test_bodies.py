@@ -67,6 +67,16 @@ async def test_null_is_absent_for_every_field_of_a_generate_body():
     assert (empty.do_sample, absent.do_sample) == (False, True)
 
 
+async def test_null_is_absent_however_deep_it_stands():
+    chat = {"messages": MESSAGES, "max_tokens": 1, "stream": True}
+    async with serving() as client:
+        events = await client.stream(
+            "/v1/chat/completions", {**chat, "stream_options": {"include_usage": None}}
+        )
+
+    assert len(events) == 2  # a token and the mark, and no usage between them
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
