@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from tgi_cli import __version__
+from tgi_cli.commands._completion import complete_model
 from tgi_cli.runtime.config.settings import SETTINGS, Setting
 
 
@@ -63,7 +64,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
             metavar=setting.metavar,
             help=help,
             rich_help_panel=setting.group,
-            autocompletion=completer(setting.choices) if setting.choices else None,
+            autocompletion=_completion_of(setting),
         )
         kind = Any | None
     return inspect.Parameter(
@@ -81,6 +82,12 @@ def _notes(setting: Setting) -> str:
     if setting.default_text is not None:
         notes.append(f"default: {setting.default_text}")
     return f"({'; '.join(notes)})" if notes else ""
+
+
+def _completion_of(setting: Setting) -> Callable[[str], list[str]] | None:
+    if setting.name == "model_id":
+        return complete_model
+    return completer(setting.choices) if setting.choices else None
 
 
 def completer(values: Sequence[str]) -> Callable[[str], list[str]]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tgi_cli import runtime
+from tgi_cli.commands._completion import complete_model
 from tgi_cli.commands._console import SilentScreen, StartScreen, print_error
 from tgi_cli.commands._options import VersionOpt, with_settings
 from tgi_cli.errors import ArgumentError, StartError
@@ -18,7 +19,12 @@ from tgi_cli.runtime.config import env
 def serve(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="The same as --model-id.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="The same as --model-id.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
     ] = None,
     version: VersionOpt = False,
     **flags: object,

@@ -1,0 +1,117 @@
+"""The ready-made scripts in real shells: what a person sees after pressing the tab key."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.imports import ROOT
+
+SHELLS = ("bash", "zsh", "fish")
+_TIMEOUT_S = 20.0
+CASES = [
+    ("tgi he", "tgi health"),
+    ("tgi serve --max-cli", "tgi serve --max-client-batch-size"),
+    ("tgi serve --usage-stats no", "tgi serve --usage-stats no-stack"),
+    ("tgi serve org/na", "tgi serve org/name"),
+    ("tgi serve --model-id ./mod", "tgi serve --model-id ./model.gguf"),
+    ("tgi health --level de", "tgi health --level deep"),
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Make a home with `tgi` on its path, a cached model and a model's file."""
+    command = tmp_path / "bin" / "tgi"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tgi_cli "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / ".cache/huggingface/hub/models--org--name").mkdir(parents=True)
+    (tmp_path / "model.gguf").touch()
+    return tmp_path
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        "HOME": str(home),
+        "PATH": f"{home / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TERM": "dumb",
+        "PS1": "$ ",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def typed_into_bash(line: str, home: Path) -> list[str]:
+    script = f"""
+        source {ROOT}/completions/tgi.bash
+        COMP_WORDS=({line}); COMP_CWORD=$(({len(line.split())} - 1))
+        COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}
+        _tgi_completion tgi; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    return _run(["bash", "--norc", "-c", script], home)
+
+
+def typed_into_fish(line: str, home: Path) -> list[str]:
+    script = f"source {ROOT}/completions/tgi.fish; complete --do-complete {line!r}"
+    return [each.partition("\t")[0] for each in _run(["fish", "--no-config", "-c", script], home)]
+
+
+def _run(command: list[str], home: Path) -> list[str]:
+    done = subprocess.run(
+        command, env=environment(home), cwd=home, capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
+    return done.stdout.split("\n")
+
+
+def typed_into_zsh(line: str, home: Path) -> list[str]:
+    """Press the tab key in a zsh of its own, and return the words that the line then has."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(home)
+        os.execvpe("zsh", ["zsh", "-f", "-i"], environment(home))
+    try:
+        setup = (
+            f"autoload -Uz compinit; compinit -u; source {ROOT}/completions/tgi.zsh; echo re''ady"
+        )
+        os.write(terminal, f"{setup}\n".encode())
+        _read_until(terminal, "\nready")
+        os.write(terminal, f"{line}\t".encode())
+        expected = next(whole for start, whole in CASES if start == line)
+        return _read_until(terminal, expected.rsplit(" ", 1)[1]).split()
+    finally:
+        os.close(terminal)
+        os.waitpid(child, 0)
+
+
+def _read_until(terminal: int, text: str) -> str:
+    seen, deadline = "", time.monotonic() + _TIMEOUT_S
+    while text not in seen.replace("\r", ""):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or not select.select([terminal], [], [], left_s)[0]:
+            raise AssertionError(f"{text!r} didn't come: {seen!r}")
+        seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(terminal, 4096).decode())
+    return seen.replace("\r", "")
+
+
+PRESS_TAB = {"bash": typed_into_bash, "zsh": typed_into_zsh, "fish": typed_into_fish}
+
+
+@pytest.mark.parametrize(("line", "whole"), CASES)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_completes(shell: str, line: str, whole: str, home: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} isn't installed")
+
+    offered = PRESS_TAB[shell](line, home)
+
+    assert whole.rsplit(" ", 1)[1] in offered
