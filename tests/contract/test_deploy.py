@@ -1,0 +1,116 @@
+"""The ways to start a server that are shipped: what they say fits the server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.architecture.imports import ROOT
+from tgi_cli.runtime.config.probe import read_options
+from tgi_cli.runtime.config.resolved import RouterConfig
+from tgi_cli.runtime.router.route_table import routes_of
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+UNIT = ROOT / "deploy/systemd/tgi.service"
+PATHS = {route.path for route in routes_of(RouterConfig(model_id="x"))}
+
+
+def read_yaml(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((ROOT / name).read_text(encoding="utf-8")))
+
+
+def arguments_of_probe(command: list[str]) -> list[str]:
+    program, subcommand, *arguments = command
+    assert (program, subcommand) == ("tgi", "health")
+    return arguments
+
+
+def test_arguments_of_a_container_are_those_of_serve() -> None:
+    assert 'ENTRYPOINT ["tgi", "serve"]' in DOCKERFILE
+    assert re.search(r"^ENV .*\bPORT=80\b.*\bHF_HOME=/data\b", DOCKERFILE, re.MULTILINE)
+    assert DOCKERFILE.rindex("USER 1000") < DOCKERFILE.rindex("ENTRYPOINT")
+
+
+def test_health_checks_ask_what_the_probe_knows() -> None:
+    (compose,) = read_yaml("compose.yaml")
+    in_image = re.search(r"HEALTHCHECK [^[]*CMD (\[[^\]]*\])", DOCKERFILE)
+    assert in_image is not None
+    for command in (
+        yaml.safe_load(in_image[1]),
+        compose["services"]["tgi"]["healthcheck"]["test"][1:],
+    ):
+        options = read_options(arguments_of_probe(command), {"PORT": "80"})
+
+        assert options is not None
+        assert (options.level, options.target.port) == ("live", 80)
+
+
+def test_a_compose_service_keeps_its_models_and_its_requests() -> None:
+    (compose,) = read_yaml("compose.yaml")
+    service = compose["services"]["tgi"]
+
+    assert service["volumes"] == ["models:/data"]
+    assert service["ports"] == ["${PORT:-8080}:80"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > 90
+    assert service["restart"] == "unless-stopped"
+
+
+def test_the_files_that_monitoring_mounts_are_there() -> None:
+    (compose,) = read_yaml("deploy/compose.monitoring.yaml")
+
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            if volume.startswith("./"):
+                assert (ROOT / volume.split(":")[0]).exists(), volume
+        assert ":" in service["image"], "an image without a version"
+    (scraped,) = read_yaml("deploy/prometheus/prometheus.yml")
+    (target,) = scraped["scrape_configs"][0]["static_configs"]
+    assert target["labels"] == {"container": "tgi"}  # what the dashboard filters by
+
+
+def test_probes_of_a_cluster_ask_routes_that_exist() -> None:
+    deployment, service = read_yaml("deploy/kubernetes/tgi.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    paths = {
+        kind: container[f"{kind}Probe"]["httpGet"]["path"]
+        for kind in ("startup", "readiness", "liveness")
+    }
+    assert paths == {
+        "startup": "/health/ready",
+        "readiness": "/health/ready",
+        "liveness": "/health/live",
+    }
+    assert set(paths.values()) <= PATHS
+    assert pod["terminationGracePeriodSeconds"] > 90
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_a_unit_waits_until_the_model_answers() -> None:
+    lines = dict(
+        line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line)
+    )
+
+    argv = lines["ExecStartPost"].split()[2:]
+    options = read_options([word.replace("$MAINPID", "7") for word in argv], {})
+    assert options is not None
+    assert options.wait_s is not None
+    assert lines["TimeoutStartSec"] == "31min"
+    assert options.wait_s < 31 * 60
+    assert int(lines["TimeoutStopSec"]) > 90
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="Debian's package systemd")
+def test_systemd_reads_the_unit() -> None:
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", UNIT], capture_output=True, text=True, check=False
+    )
+
+    complaints = [line for line in checked.stderr.splitlines() if "is not executable" not in line]
+    assert complaints == []
