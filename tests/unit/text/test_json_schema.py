@@ -156,3 +156,26 @@ def test_depth_and_number_of_schemas_are_bounded(monkeypatch):
     monkeypatch.setattr(json_schema, "MAX_SCHEMAS", 10)
     with pytest.raises(SchemaError, match="more than"):
         prepare_schema({"anyOf": [{"minimum": i} for i in range(20)]})
+
+
+@pytest.mark.parametrize(
+    ("text", "is_allowed"),
+    [
+        ('{"a":1,"b":[2,3]}', True),
+        ('{"a": 1, "b": [2, 3]}', True),
+        ('{"a":  1', False),
+        ('{ "a"', False),
+        ('{"a" :', False),
+        ('{\n"a"', False),
+        ('{"a":\t1', False),
+    ],
+)
+def test_white_space_is_one_space_after_commas_and_colons(text, is_allowed):
+    integer = {"type": "integer"}
+    schema = prepared({"properties": {"a": integer, "b": {"items": integer}}, "required": ["a"]})
+    tokenizer = make_tokenizer(byte_level_tokenizer().tokenizer_json, 301, (300,))
+    matcher = compile_grammar(Grammar("json_schema", json.dumps(schema)), tokenizer)
+
+    ids = tokenizer.tokenize_str(text)
+
+    assert (matcher.try_consume_tokens(ids) == len(ids)) is is_allowed
