@@ -18,6 +18,7 @@ from tgi_cli.runtime.config.settings.environment import (
     UNUSED_VARIABLES,
 )
 from tgi_cli.runtime.router.metric_families import FAMILIES
+from tools.bench_page import bench_page
 from tools.dashboard import dashboard
 from tools.http_page import http_page
 
@@ -36,6 +37,7 @@ def main() -> None:
 def generated_files() -> dict[str, str]:
     """Return each file's text by its path from the root."""
     files = {
+        "docs/reference/bench.md": bench_page(),
         "docs/reference/cli.md": cli_page(),
         "docs/reference/environment.md": variables_page(),
         "docs/reference/http.md": http_page(),

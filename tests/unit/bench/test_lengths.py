@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.lengths import LengthSampler
 from tgi_cli.runtime.bench.streams import generator
-from tgi_cli.runtime.config.bench.forms import lengths
+from tgi_cli.runtime.config.bench.length_forms import lengths
 
 _FORMS = [
     "512", "uniform:100..900", "normal:512,sd=128,min=1,max=2048", "lognormal:median=40,sigma=0.8",

@@ -11,7 +11,8 @@ from tgi_cli.runtime.bench.codec import LocalCodec
 from tgi_cli.runtime.bench.loads import stage_specs
 from tgi_cli.runtime.bench.plan import StagePlanner
 from tgi_cli.runtime.bench.sources import open_source
-from tgi_cli.runtime.config.bench.forms import Cancel, Lengths, SharedPrefix, Warmup
+from tgi_cli.runtime.config.bench.forms import Cancel, SharedPrefix, Warmup
+from tgi_cli.runtime.config.bench.length_forms import Lengths
 from tgi_cli.runtime.config.bench.options import BenchOptions
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 

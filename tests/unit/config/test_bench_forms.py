@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgi_cli.runtime.config.bench import forms
+from tgi_cli.runtime.config.bench import forms, length_forms
 from tgi_cli.runtime.config.bench.forms import (
     Cancel,
-    Lengths,
     MaxErrors,
     Ramp,
     SharedPrefix,
     Warmup,
 )
+from tgi_cli.runtime.config.bench.length_forms import Lengths
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,18 @@ def test_times_have_units(text, seconds):
     ],
 )
 def test_lengths_are_read(text, expected):
-    assert forms.lengths(text) == expected
+    assert length_forms.lengths(text) == expected
 
 
 @pytest.mark.parametrize(
     ("parse", "value"),
     [
-        (forms.lengths, Lengths(kind="normal", center=512.5, spread=0.0, minimum=3, maximum=99)),
-        (forms.lengths, Lengths(kind="lognormal", center=400, spread=0.8)),
-        (forms.lengths, Lengths(kind="choice", choices=((7, 0.25), (9, 1.0)))),
+        (
+            length_forms.lengths,
+            Lengths(kind="normal", center=512.5, spread=0.0, minimum=3, maximum=99),
+        ),
+        (length_forms.lengths, Lengths(kind="lognormal", center=400, spread=0.8)),
+        (length_forms.lengths, Lengths(kind="choice", choices=((7, 0.25), (9, 1.0)))),
         (forms.shared_prefix, SharedPrefix(1024)),
         (forms.shared_prefix, SharedPrefix(1024, 8, 1.1)),
         (forms.cancel, Cancel(0.05, 2.0)),
@@ -98,13 +101,13 @@ def test_a_bare_number_warms_up_by_requests_and_a_time_by_seconds():
         (forms.rates, "-2"),
         (forms.ramps, "1..50"),
         (forms.ramps, "0..0/10s"),
-        (forms.lengths, "0"),
-        (forms.lengths, "uniform:9..3"),
-        (forms.lengths, "normal:512"),
-        (forms.lengths, "normal:512,sd=1,sd=2"),
-        (forms.lengths, "normal:512,sd=1,min=9,max=3"),
-        (forms.lengths, "choice:5@0"),
-        (forms.lengths, "zipf:3"),
+        (length_forms.lengths, "0"),
+        (length_forms.lengths, "uniform:9..3"),
+        (length_forms.lengths, "normal:512"),
+        (length_forms.lengths, "normal:512,sd=1,sd=2"),
+        (length_forms.lengths, "normal:512,sd=1,min=9,max=3"),
+        (length_forms.lengths, "choice:5@0"),
+        (length_forms.lengths, "zipf:3"),
         (forms.shared_prefix, "1024,skew=1"),
         (forms.shared_prefix, "x8"),
         (forms.cancel, "5%"),
@@ -127,7 +130,8 @@ def test_what_makes_no_sense_is_refused(parse, text):
 @given(st.text(max_size=40))
 def test_no_text_makes_a_parser_fail_otherwise(text):
     for parse in (
-        forms.duration, forms.percentage, forms.counts, forms.rates, forms.ramps, forms.lengths,
+        forms.duration, forms.percentage, forms.counts, forms.rates, forms.ramps,
+        length_forms.lengths,
         forms.shared_prefix, forms.cancel, forms.warmup, forms.max_errors, forms.goodput,
         forms.header, forms.meta, forms.body, forms.workers, forms.base_url, forms.path,
     ):  # fmt: skip

@@ -26,7 +26,7 @@ from tgi_cli.runtime.bench.inputs import Input, Openings, with_opening
 from tgi_cli.runtime.bench.lengths import LengthSampler
 from tgi_cli.runtime.bench.stages import PromptInput
 from tgi_cli.runtime.bench.streams import Streams
-from tgi_cli.runtime.config.bench.forms import Lengths
+from tgi_cli.runtime.config.bench.length_forms import Lengths
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -44,11 +44,14 @@ class ConversationSource:
         openings: Openings,
         output_lengths: Lengths | None,
         default_output_lengths: Lengths,
+        *,
+        replays_answers: bool = False,
     ) -> None:
         self._conversations = conversations
         self.max_turns = max(map(len, conversations))
         self._codec = codec
         self._openings = openings
+        self._replays_answers = replays_answers
         self._is_asked = output_lengths is not None
         self._output_lengths = LengthSampler(output_lengths or default_output_lengths)
 
@@ -70,7 +73,7 @@ class ConversationSource:
                     output_tokens=length,
                     conversation=number,
                     turn=place,
-                    answer=turn.answer,
+                    answer=turn.answer if self._replays_answers else None,
                 )
             )
         return found

@@ -27,7 +27,7 @@ from tgi_cli.runtime.bench.inputs import Input, Openings, with_opening
 from tgi_cli.runtime.bench.lengths import LengthSampler
 from tgi_cli.runtime.bench.stages import PromptInput
 from tgi_cli.runtime.bench.streams import Streams
-from tgi_cli.runtime.config.bench.forms import MAX_TOKENS, Lengths
+from tgi_cli.runtime.config.bench.length_forms import MAX_TOKENS, Lengths
 
 _LENGTH_NAMES = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 _OWN_NAMES = frozenset(("prompt", "text", "messages", "conversations", "id", *_LENGTH_NAMES))

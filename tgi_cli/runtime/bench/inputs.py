@@ -20,7 +20,8 @@ from tgi_cli.runtime.bench.lengths import LengthSampler
 from tgi_cli.runtime.bench.stages import PromptInput
 from tgi_cli.runtime.bench.streams import Streams
 from tgi_cli.runtime.bench.synthetic import NONCE_TOKENS, Draft, TextMaker
-from tgi_cli.runtime.config.bench.forms import Lengths, SharedPrefix
+from tgi_cli.runtime.config.bench.forms import SharedPrefix
+from tgi_cli.runtime.config.bench.length_forms import Lengths
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     conversation: int | None = None
     turn: int | None = None
-    answer: str | None = None  # recorded
+    answer: str | None = None  # recorded: history is to hold it in place of the server's
 
 
 class InputSource(Protocol):
@@ -61,19 +62,17 @@ class Prefixes:
         return groups
 
     def pieces(self, streams: Streams, group: int) -> list[str]:
-        """Return the group's pieces; with the special tokens they are `num_tokens`."""
-        count = max(1, self._shared.num_tokens - self._maker.num_special_tokens)
+        """Return the group's pieces; with the special tokens before them they are `num_tokens`."""
+        count = max(1, self._shared.num_tokens - self._maker.num_leading_tokens)
         return self._maker.draw(count, streams.shared("prefix", group))
 
     def primers(self, streams: Streams) -> list[Input]:
-        drafts = [
-            self._maker.draft(
-                self._shared.num_tokens,
-                streams.shared("prefix", group),
-                self.pieces(streams, group),
-            )
-            for group in range(self._shared.num_groups)
-        ]
+        drafts = []
+        for group in range(self._shared.num_groups):
+            pieces = self.pieces(streams, group)
+            num_tokens = len(pieces) + self._maker.num_special_tokens
+            generator = streams.shared("prefix", group)
+            drafts.append(self._maker.draft(num_tokens, generator, pieces))
         return [
             Input(prompt=PromptInput(text=text), input_tokens=draft.num_tokens, output_tokens=1)
             for draft, text in zip(drafts, self._maker.finish(drafts), strict=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tgi_cli.errors import UsageError
-from tgi_cli.runtime.config.bench.forms import MAX_TOKENS, Lengths
+from tgi_cli.runtime.config.bench.length_forms import MAX_TOKENS, Lengths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -44,6 +44,7 @@ def open_source(
             openings,
             options.output_tokens,
             DEFAULT_OUTPUT_TOKENS,
+            replays_answers=options.replay_answers,
         )
     if options.dataset is not None:
         return DatasetSource(

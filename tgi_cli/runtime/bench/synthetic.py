@@ -52,6 +52,7 @@ class TextMaker:
         shortest = min(lengths)
         self._starts = _pieces(starts, lengths, shortest)
         self.num_special_tokens = shortest - 1
+        self.num_leading_tokens = self._num_leading()  # special ones in front of a text
         base = self._starts[0]
         words = [word for word in words if not word[-1].isspace()]
         words = _preferred(words, _WORD)
@@ -122,6 +123,13 @@ class TextMaker:
         """Return the tokens of each text, special ones included."""
         return [len(ids) for ids in self._codec.encode(texts, add_special_tokens=True)]
 
+    def _num_leading(self) -> int:
+        two = [str(start) for start in self._starts[:2]]
+        encoded = self._codec.encode(two, add_special_tokens=True)
+        if len(encoded) < 2:
+            return self.num_special_tokens
+        return min(_num_equal(*encoded), self.num_special_tokens)
+
     def _mend(self, draft: Draft, num_tokens: int, round_number: int) -> None:
         excess = num_tokens - draft.num_tokens
         if excess > 0:
@@ -141,6 +149,12 @@ class TextMaker:
         del draft.pieces[left:]
         if not draft.pieces:
             draft.pieces = self.draw(1, draft.generator)
+
+
+def _num_equal(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many ids two texts have in common at their beginning."""
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), len(first))
 
 
 def _preferred(words: list[str], form: re.Pattern[str]) -> list[str]:

@@ -29,7 +29,7 @@ from tgi_cli.runtime.bench.inputs import Input, Openings, with_opening
 from tgi_cli.runtime.bench.stages import PromptInput
 from tgi_cli.runtime.bench.streams import Streams
 from tgi_cli.runtime.bench.synthetic import Draft, TextMaker
-from tgi_cli.runtime.config.bench.forms import MAX_TOKENS
+from tgi_cli.runtime.config.bench.length_forms import MAX_TOKENS
 
 BLOCK_TOKENS = 512
 _COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -53,8 +53,6 @@ class TraceSource:
     def __init__(
         self, entries: list[TraceEntry], maker: TextMaker | None, *, offset: int = 0
     ) -> None:
-        if maker is None and any(entry.prompt is None for entry in entries):
-            raise UsageError("--trace: without a tokenizer no text of its lengths can be made.")
         self.entries = entries
         self._maker = maker
         self._openings = Openings(maker or CommonWords())
@@ -63,6 +61,8 @@ class TraceSource:
     def inputs(self, streams: Streams, start: int, count: int) -> list[Input]:
         entries = self.entries[start : start + count]
         numbers = [number for number, entry in enumerate(entries) if entry.prompt is None]
+        if numbers and self._maker is None:
+            raise UsageError("--trace: without a tokenizer no text of its lengths can be made.")
         made: dict[int, Input] = {}
         if self._maker is not None:
             drafts = [self._draft(streams, start + n, entries[n], self._maker) for n in numbers]
@@ -105,7 +105,7 @@ class TraceSource:
         for number, block in enumerate(blocks):
             size = min(BLOCK_TOKENS, wanted - number * BLOCK_TOKENS)
             if number == 0:
-                size -= maker.num_special_tokens
+                size -= maker.num_leading_tokens
             if size <= 0:
                 break
             generator = streams.named("block", block)

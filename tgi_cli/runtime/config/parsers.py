@@ -27,9 +27,9 @@ def count(value: str) -> int:
     """Read a whole number that isn't negative."""
     # int() alone would take "1_000", " 7" and digits of other scripts, and refuse very many.
     if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"{_shown(value)} is not a whole number, 0 or more")
+        raise ValueError(f"{shown(value)} is not a whole number, 0 or more")
     if len(value) > 32 or int(value) > _MAX_COUNT:
-        raise ValueError(f"{_shown(value)} is more than {_MAX_COUNT}")
+        raise ValueError(f"{shown(value)} is more than {_MAX_COUNT}")
     return int(value)
 
 
@@ -53,7 +53,15 @@ def number(value: str) -> float:
     except ValueError:
         parsed = math.nan
     if not math.isfinite(parsed):
-        raise ValueError(f"{_shown(value)} is not a number")
+        raise ValueError(f"{shown(value)} is not a number")
+    return parsed
+
+
+def positive_number(value: str) -> float:
+    """Read a number above 0."""
+    parsed = number(value)
+    if parsed <= 0:
+        raise ValueError(f"{shown(value)} is not above 0")
     return parsed
 
 
@@ -61,7 +69,7 @@ def share(value: str) -> float:
     """Read a number above 0 and at most 1."""
     parsed = number(value)
     if not 0 < parsed <= 1:
-        raise ValueError(f"{_shown(value)} is not a share, above 0 and at most 1")
+        raise ValueError(f"{shown(value)} is not a share, above 0 and at most 1")
     return parsed
 
 
@@ -69,7 +77,7 @@ def part(value: str) -> float:
     """Read a number above 0 and below 1."""
     parsed = number(value)
     if not 0 < parsed < 1:
-        raise ValueError(f"{_shown(value)} is not between 0 and 1")
+        raise ValueError(f"{shown(value)} is not between 0 and 1")
     return parsed
 
 
@@ -77,7 +85,7 @@ def ratio(value: str) -> float:
     """Read a number that isn't negative."""
     parsed = number(value)
     if parsed < 0:
-        raise ValueError(f"{_shown(value)} is negative")
+        raise ValueError(f"{shown(value)} is negative")
     return parsed
 
 
@@ -85,7 +93,7 @@ def percentage(value: str) -> float:
     """Read `5%`, or `0.05`, as a share from 0 to 1."""
     parsed = number(value[:-1]) / 100 if value.endswith("%") else number(value)
     if not 0 <= parsed <= 1:
-        raise ValueError(f"{_shown(value)} is not a share from 0% to 100%")
+        raise ValueError(f"{shown(value)} is not a share from 0% to 100%")
     return parsed
 
 
@@ -93,10 +101,10 @@ def duration(value: str) -> float:
     """Read `500ms`, `2s`, `1.5m` or `1h` in seconds; a bare number counts seconds."""
     found = _DURATION.fullmatch(value)
     if found is None:
-        raise ValueError(f"{_shown(value)} is not a time such as 500ms, 10s or 2m")
+        raise ValueError(f"{shown(value)} is not a time such as 500ms, 10s or 2m")
     parsed = number(found[1]) * _UNITS_S[found[2]]
     if not math.isfinite(parsed):
-        raise ValueError(f"{_shown(value)} is too long")
+        raise ValueError(f"{shown(value)} is too long")
     return parsed
 
 
@@ -104,7 +112,7 @@ def scale(value: str) -> float:
     """Read a factor by which lengths may be stretched."""
     parsed = number(value)
     if not 1e-3 <= parsed <= 1e4:
-        raise ValueError(f"{_shown(value)} is not a factor from 0.001 to 10000")
+        raise ValueError(f"{shown(value)} is not a factor from 0.001 to 10000")
     return parsed
 
 
@@ -112,7 +120,7 @@ def switch(value: str) -> bool:
     lowered = value.lower()
     if lowered in _TRUE | _FALSE:
         return lowered in _TRUE
-    raise ValueError(f"{_shown(value)} is neither true nor false")
+    raise ValueError(f"{shown(value)} is neither true nor false")
 
 
 def choice(*values: str) -> Parser:
@@ -122,7 +130,7 @@ def choice(*values: str) -> Parser:
     def parse(value: str) -> str:
         found = by_hyphens.get(value.replace("_", "-"))
         if found is None:
-            raise ValueError(f"{_shown(value)} is not one of {', '.join(values)}")
+            raise ValueError(f"{shown(value)} is not one of {', '.join(values)}")
         return found
 
     return parse
@@ -131,7 +139,7 @@ def choice(*values: str) -> Parser:
 def route(value: str) -> str:
     """Read the path of a route, which is taken as it is: no pattern, no query."""
     if not _LITERAL_PATH.fullmatch(value):
-        raise ValueError(f"{_shown(value)} is not a path such as /predict")
+        raise ValueError(f"{shown(value)} is not a path such as /predict")
     return value
 
 
@@ -159,5 +167,6 @@ def is_ip_address(value: str) -> bool:
     return True
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
+    """Return a value for an error, cut if it is long."""
     return repr(value if len(value) <= 80 else f"{value[:80]}…")

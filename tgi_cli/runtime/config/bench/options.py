@@ -12,13 +12,13 @@ from typing import Any, Literal
 from tgi_cli.runtime.config.bench.forms import (
     Cancel,
     GoodputLimit,
-    Lengths,
     MaxErrors,
     Ramp,
     RampKind,
     SharedPrefix,
     Warmup,
 )
+from tgi_cli.runtime.config.bench.length_forms import Lengths
 
 BenchProtocol = Literal["auto", "tgi", "completions", "chat"]
 BenchArrival = Literal["constant", "poisson", "gamma"]

@@ -69,11 +69,6 @@ class BenchSetting(Setting):
         """Both flags, as Typer takes them."""
         return f"{self.flag}/--no-{self.flag[2:]}"
 
-    @property
-    def usual_flag(self) -> str:
-        """The flag for people: of a switch that is on, the one that turns it off."""
-        return f"--no-{self.flag[2:]}" if self.is_switch and self.default else self.flag
-
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(BenchOptions)}
 
