@@ -89,6 +89,16 @@ async def test_any_model_runs_the_served_one_and_is_echoed(model, shown):
     assert {reply["model"], *(event["model"] for event in events)} == {shown}
 
 
+async def test_a_model_name_that_would_swell_each_event_is_refused():
+    async with serving() as client:
+        fits, _, _ = await client.post(ROUTE, {**CHAT, "model": "m" * 1024})
+        status, _, text = await client.post(ROUTE, {**CHAT, "model": "m" * 1025, "stream": True})
+
+    assert fits == 200
+    assert status == 422
+    assert "model: Expected `str` of length <= 1024" in text
+
+
 async def test_a_bare_stop_string_ends_the_text_with_tgis_reason():
     async with serving(answering("Hello world")) as client:
         _, _, reply = await client.post(ROUTE, {**CHAT, "max_tokens": 50, "stop": "lo"})

@@ -165,13 +165,26 @@ async def test_draining_lets_streams_finish_and_refuses_connections():
                 await fresh.get(f"{client.url}/health")
 
 
-async def test_draining_cuts_off_what_is_open_after_its_time():
+async def test_draining_cuts_off_what_is_open_after_its_time_and_says_so():
     async with serving(SLOW, limits=ROOMY) as client:
         stream = await start_stream(client)
+        plain = asyncio.create_task(client.post("/generate", FOREVER))
 
-        assert await client.router.drain(0.05) == 1
+        async def both_run() -> bool:
+            return len(client.engine.open_requests) == 2
 
-        stream.close()
+        await until(both_run)
+
+        assert await client.router.drain(0.05) == 2
+
+        rest = (await stream.content.read()).decode()
+        status, _, reply = await plain
+
+    assert rest.endswith(
+        'data: {"error":"Request failed during generation: Server error: the server is shutting '
+        'down","error_type":"generation"}\n\n'
+    )
+    assert (status, reply["error_type"]) == (424, "generation")
 
 
 async def test_an_engine_that_dies_answers_every_open_request():

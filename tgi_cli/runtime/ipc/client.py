@@ -181,6 +181,20 @@ class EngineClient(asyncio.Protocol):
         if self.open_requests.pop(request_id, None) is not None and not self.closed.is_set():
             self._send(AbortRequest(request_id))
 
+    def cut_off(self, message: str) -> None:
+        """End all open requests with an error, here and in the engine."""
+        if not self.closed.is_set():
+            for request_id in self.open_requests:
+                self._send(AbortRequest(request_id))
+        self._fail_all(message)
+
+    def _fail_all(self, message: str) -> None:
+        records = list(self.open_requests.values())
+        self.open_requests.clear()
+        for record in records:
+            record.fail(message)
+            record.wake()
+
     def shut_down(self) -> None:
         if not self.closed.is_set():
             self._send(ShutDown())
@@ -218,10 +232,7 @@ class EngineClient(asyncio.Protocol):
         if not self._ready.done():
             self._ready.set_exception(EngineDiedError("The engine ended before it was ready."))
             self._ready.exception()  # it may be that nobody waits for it any more
-        for record in self.open_requests.values():
-            record.fail("Server error: the engine ended")
-            record.wake()
-        self.open_requests.clear()
+        self._fail_all("Server error: the engine ended")
 
     def _dispatch(self, step: StepOutput, touched: dict[int, OpenRequest]) -> None:
         """Give a step's outputs to their requests and put these into `touched`."""

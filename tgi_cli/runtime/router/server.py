@@ -7,6 +7,7 @@ ends or the time is over. Kept-alive connections see 503 from `/health` meanwhil
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 
@@ -25,6 +26,7 @@ from tgi_cli.runtime.text.grammar_checker import GrammarChecker
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
+_LAST_WORDS_S = 1.0  # for the errors of requests that are cut off
 
 _REASONS = {
     errno.EADDRINUSE: ("the port is in use", "Stop the other server or choose another --port."),
@@ -43,6 +45,7 @@ class RouterServer:
         grammar_checker: GrammarChecker,
     ) -> None:
         self._config = config
+        self._engine = engine
         self._service = Service(config, engine, tokenizer, chat_template, grammar_checker)
         self._runner = QuietRunner(
             make_app(self._service),
@@ -79,18 +82,28 @@ class RouterServer:
             self._metrics_runner = await serve_metrics(self._service.metrics, config)
 
     async def drain(self, timeout_s: float) -> int:
-        """Stop listening and wait for open requests; return how many were cut off."""
+        """Stop listening and wait for open requests; return how many were cut off.
+
+        Those that generate are told so, as an error of theirs.
+        """
         self._service.is_draining = True
         if self._site is not None:
             await self._site.stop()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._service.wait_idle()
-        except TimeoutError:
-            _log.warning("event=cut_off requests=%d", self._service.num_open)
-        num_cut_off = self._service.num_open
+        num_cut_off = 0
+        if not await self._is_idle_within(timeout_s):
+            num_cut_off = self._service.num_open
+            _log.warning("event=cut_off requests=%d", num_cut_off)
+            self._engine.cut_off("Server error: the server is shutting down")
+            await self._is_idle_within(_LAST_WORDS_S)
         await self.close()
         return num_cut_off
+
+    async def _is_idle_within(self, timeout_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._service.wait_idle()
+                return True
+        return False
 
     async def close(self) -> None:
         await self._runner.cleanup()

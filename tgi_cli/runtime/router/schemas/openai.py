@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from tgi_cli.runtime.router.schemas.common import (
     Signed32,
@@ -21,7 +22,8 @@ class StreamOptions(msgspec.Struct):
 class OpenAIRequest(msgspec.Struct, kw_only=True):
     """Null means absent for every field. Ranges are `validation.py`'s: their errors have texts."""
 
-    model: str | None = None  # any name runs the served model, as with TGI
+    # Any name runs the served model, as with TGI; each event of a stream may hold it.
+    model: Annotated[str, Meta(max_length=1024)] | None = None
     max_tokens: Unsigned32 | None = None
     temperature: float | None = None
     top_p: float | None = None
