@@ -319,7 +319,7 @@ VALIDATION = [
         "`top_n_tokens` must be >= 0 and <= 5. Given: 6",
     ),
     (
-        {"grammar": {}, "max_new_tokens": 100},
+        {"grammar": {"type": "choice", "value": []}, "max_new_tokens": 100},
         "`inputs` tokens + `max_new_tokens` must be <= 100. "
         "Given: 1 `inputs` tokens and 100 `max_new_tokens`",
     ),

@@ -272,7 +272,7 @@ FAULTS: dict[str, tuple[Json, str]] = {  # in the order of the checks
     "14": ({"truncate": 0}, "`truncate`"),
     "19": ({"max_new_tokens": 300}, "`inputs` tokens + `max_new_tokens`"),
     "20": ({"inputs": LONG}, "`inputs` must have less"),
-    "25": ({"grammar": {}}, "grammar is not valid"),
+    "25": ({"grammar": {"type": "json_schema", "value": {}}}, "grammar is not valid"),
 }
 SAMPLES = {"9", "12", "15", "13", "4"}  # with these, 3 is no fault
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.builders.router import script_for, serving
 from tgi_cli.errors import ValidationError
-from tgi_cli.runtime.router.grammars import parse, parse_guided
+from tgi_cli.runtime.router.bodies import DESERIALIZE
+from tgi_cli.runtime.router.grammars import check_shape, parse, parse_guided
 from tgi_cli.runtime.types import Grammar
 
 OBJECT: dict[str, Any] = {"type": "object", "properties": {"b": {}, "a": {}}}
@@ -46,12 +47,6 @@ def test_shapes_of_a_grammar(raw, grammar):
     assert parse(raw) == grammar
 
 
-NO_TYPE = (
-    "grammar is not valid: its type must be one of text, json, json_object, json_schema, regex, "
-    "choice and lark"
-)
-
-
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
@@ -62,20 +57,58 @@ NO_TYPE = (
         ({"type": "json", "value": "{"}, "grammar is not valid: the schema's text is not JSON"),
         ({"type": "json_schema", "json_schema": {"name": "x"}}, "grammar is not valid: a json_sch"),
         ({"type": "json_schema", "value": {"schema": 3}}, "grammar is not valid: the schema must"),
-        ({"type": "json_schema"}, "grammar is not valid: a json_schema must be"),
-        ({"type": "regex", "value": 3}, "grammar is not valid: the value of a regex grammar"),
         ({"type": "choice", "value": []}, "grammar is not valid: the value of a choice"),
         ({"type": "choice", "value": ["a", 1]}, "grammar is not valid: the value of a choice"),
-        ({"type": "yaml", "value": "x"}, NO_TYPE),
-        ({}, NO_TYPE),
-        ({"type": []}, NO_TYPE),
+        ({"type": "json", "value": None}, "grammar is not supported"),
     ],
 )
 def test_other_shapes_are_refused_in_tgi_s_words(raw, text):
+    check_shape("grammar", raw)
     with pytest.raises(ValidationError) as caught:
         parse(raw)
 
     assert caught.value.message.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ({}, "missing field `type`"),
+        ({"type": "yaml", "value": "x"}, "unknown variant, expected one of text, json, "),
+        ({"type": []}, "unknown variant, expected one of text, json, "),
+        ({"type": None}, "unknown variant, expected one of text, json, "),
+        ({"type": "json"}, "missing field `value`"),
+        ({"type": "json_schema"}, "missing field `value`"),
+        ({"type": "json_schema", "json_schema": None}, "missing field `value`"),
+        ({"type": "regex"}, "missing field `value`"),
+        ({"type": "regex", "value": 3}, "the value of a regex grammar must be a string"),
+        ({"type": "lark", "value": None}, "the value of a lark grammar must be a string"),
+        ({"type": "choice"}, "missing field `value`"),
+    ],
+)
+async def test_what_has_no_known_shape_is_not_decoded_whether_streamed_or_not(raw, text):
+    messages = [{"role": "user", "content": "x"}]
+    calls = [
+        ("/generate", {"inputs": "x", "parameters": {"grammar": raw}}, "parameters: `grammar`: "),
+        (
+            "/generate_stream",
+            {"inputs": "x", "parameters": {"grammar": raw}},
+            "parameters: `grammar`: ",
+        ),
+        ("/v1/completions", {"prompt": "x", "grammar": raw}, "body: `grammar`: "),
+        (
+            "/v1/chat/completions",
+            {"messages": messages, "response_format": raw, "stream": True},
+            "body: `response_format`: ",
+        ),
+    ]
+    async with serving() as client:
+        for path, asked, place in calls:
+            status, headers, found = await client.post(path, asked)
+
+            assert status == 422, path
+            assert headers["content-type"] == "text/plain; charset=utf-8"
+            assert found.startswith(DESERIALIZE + place + text)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ async def test_each_route_counts_as_it_did_in_the_old_server():
         ("/v1/chat/completions", {"messages": messages, "max_tokens": 2, "stream": True}, 2),
         (
             "/v1/chat/completions",
-            {"messages": [], "tools": [], "response_format": {"type": "x"}},
+            {"messages": [], "tools": [], "response_format": {"type": "regex", "value": "a"}},
             1,
         ),
         ("/v1/completions", {"prompt": "x", "max_tokens": 2}, 2),

@@ -16,17 +16,40 @@ from tgi_cli.runtime.types import Grammar
 
 Json = dict[str, Any]
 
+_TYPES = ("text", "json", "json_object", "json_schema", "regex", "choice", "lark")
 _MISSING = object()
 _ANY_OBJECT: Json = {"type": "object"}
 
 
-def parse(raw: Json) -> Grammar | None:
-    """Return what `raw` asks for; None for text as it comes.
+def check_shape(name: str, raw: Json | None) -> None:
+    """Return if the field `name` has a known type and the value that belongs to it, or is absent.
 
     Raises:
-        ValidationError: no shape that is known, in the words of spec/http-api.md section 6.4.
+        ValueError: it hasn't, which is a failure to decode the body.
     """
-    kind, value = raw.get("type"), raw.get("value", _MISSING)
+    if raw is None:
+        return
+    if "type" not in raw:
+        raise ValueError(f"`{name}`: missing field `type`")
+    kind = raw["type"]
+    if kind not in _TYPES:
+        raise ValueError(f"`{name}`: unknown variant, expected one of {', '.join(_TYPES)}")
+    needs_value = kind in ("json", "regex", "choice", "lark")
+    if kind == "json_schema":
+        needs_value = raw.get("json_schema") is None
+    if needs_value and "value" not in raw:
+        raise ValueError(f"`{name}`: missing field `value`")
+    if kind in ("regex", "lark") and not isinstance(raw["value"], str):
+        raise ValueError(f"`{name}`: the value of a {kind} grammar must be a string")
+
+
+def parse(raw: Json) -> Grammar | None:
+    """Return what `raw`, whose shape was checked, asks for; None for text as it comes.
+
+    Raises:
+        ValidationError: what it holds is no grammar, in the words of section 6.4.
+    """
+    kind, value = raw["type"], raw.get("value", _MISSING)
     match kind:
         case "text":
             return None
@@ -40,14 +63,10 @@ def parse(raw: Json) -> Grammar | None:
             inner = raw.get("json_schema")
             return _of_schema(_inner_schema(value if inner is None else inner))
         case "regex" | "lark":
-            if not isinstance(value, str):
-                raise _invalid(f"the value of a {kind} grammar must be a string")
             return Grammar(kind, value)
         case "choice":
             return _of_choices(value)
-    raise _invalid(
-        "its type must be one of text, json, json_object, json_schema, regex, choice and lark"
-    )
+    raise AssertionError(f"a shape that wasn't checked: {kind}")
 
 
 def parse_guided(body: Mapping[str, Any]) -> Json | None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tgi_cli.runtime.router.grammars import check_shape
 from tgi_cli.runtime.router.schemas.common import Unsigned32, Usage
 from tgi_cli.runtime.router.schemas.openai import OpenAIRequest
 
@@ -20,6 +21,10 @@ class CompletionRequest(OpenAIRequest, kw_only=True):
     best_of: Unsigned32 | None = None
     echo: bool | None = False
     logprobs: bool | Unsigned32 | None = None  # how many of the best tokens to tell for each
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shape("grammar", self.grammar)
 
 
 class CompletionLogprobs(msgspec.Struct):

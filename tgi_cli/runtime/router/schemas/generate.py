@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tgi_cli.runtime.router.grammars import check_shape
 from tgi_cli.runtime.router.schemas.common import (
     Signed32,
     Unsigned32,
@@ -49,6 +50,7 @@ class GenerateParameters(msgspec.Struct, kw_only=True):
     def __post_init__(self) -> None:
         for value in (self.best_of, self.truncate, self.seed):
             check_unsigned64(value)
+        check_shape("grammar", self.grammar)
 
 
 class GreedyParameters(GenerateParameters, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from tgi_cli.runtime.router.grammars import check_shape
 from tgi_cli.runtime.router.schemas.common import (
     Signed32,
     Unsigned32,
@@ -54,6 +55,7 @@ class OpenAIRequest(msgspec.Struct, kw_only=True):
     def __post_init__(self) -> None:
         check_unsigned64(self.seed)
         check_unsigned64(self.truncate)
+        check_shape("response_format", self.response_format)
 
     @property
     def includes_usage(self) -> bool:
