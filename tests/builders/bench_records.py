@@ -109,13 +109,22 @@ def make_spec(kind: LoadKind = "rate", value: float = 4, **fields: Any) -> Stage
 
 
 def poisson_requests(
-    seed: int, *, rate: float = 4, stop: int = 60 * S, slowdown: float = 1.0, num_tokens: int = 20
+    seed: int,
+    *,
+    rate: float = 4,
+    stop: int = 60 * S,
+    slowdown: float = 1.0,
+    drift: float = 0.0,
+    num_tokens: int = 20,
 ) -> list[RequestRecord]:
-    """Return a noisy server's answers to a Poisson load: `slowdown` stretches every latency."""
+    """Return a noisy server's answers to a Poisson load: `slowdown` stretches every latency.
+
+    `drift`: by how much, about, whole runs differ although nothing was changed.
+    """
     random = Random(seed)
     requests: list[RequestRecord] = []
     at = random.expovariate(rate) * S
-    pace = random.lognormvariate(0, 0.01)  # of a run as a whole
+    pace = random.lognormvariate(0, drift)
     while at < stop:
         ttft = int(random.lognormvariate(4, 0.3) * MS * slowdown * pace)
         gaps = [
@@ -127,12 +136,18 @@ def poisson_requests(
 
 
 def closed_loop_requests(
-    seed: int, *, users: int = 4, stop: int = 60 * S, slowdown: float = 1.0, num_tokens: int = 20
+    seed: int,
+    *,
+    users: int = 4,
+    stop: int = 60 * S,
+    slowdown: float = 1.0,
+    drift: float = 0.0,
+    num_tokens: int = 20,
 ) -> list[RequestRecord]:
     """Return that server's answers to users who ask again 0.5 ms after each answer."""
     random = Random(seed)
     requests: list[RequestRecord] = []
-    pace = random.lognormvariate(0, 0.01)
+    pace = random.lognormvariate(0, drift)
     for user in range(users):
         at = user * 10 * MS
         while at < stop:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from tgi_cli.runtime.bench.report.words import error_share
 from tgi_cli.runtime.bench.result import Result, Stage
+from tgi_cli.runtime.bench.stage_values import error_rate
 
 _METRICS = ("ttft", "ttfc", "e2e", "tpot", "tpot_n1", "itl", "icl", "stall")
 _NUMBERS = ("n", "mean", "sd", "min", "max", "p50", "p90", "p95", "p99", "p999")
@@ -33,7 +33,7 @@ def _row(stage: Stage) -> dict[str, object]:
         "failed": stage.counts.failed,
         "unfinished": stage.counts.unfinished,
         "dropped": stage.counts.dropped,
-        "error_rate": error_share(stage),
+        "error_rate": error_rate(stage),
         "req_s": stage.throughput.all.req_s,
         "offered_req_s": stage.throughput.offered_req_s,
         "out_tok_s": stage.throughput.all.out_tok_s,

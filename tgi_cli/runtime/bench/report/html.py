@@ -10,6 +10,7 @@ from importlib import resources
 from tgi_cli.runtime.bench.report import charts, svg, words
 from tgi_cli.runtime.bench.report.terminal import worst_verdict
 from tgi_cli.runtime.bench.result import Result, Stage
+from tgi_cli.runtime.bench.stage_values import error_rate
 
 _METRICS = ("ttft", "ttfc", "tpot", "tpot_n1", "itl", "icl", "stall", "e2e")
 
@@ -28,14 +29,18 @@ def render_html(result: Result) -> str:
         _section("Configuration", _facts(_configuration(result))),
         _section("Environment", _facts(_environment(result))),
     ]
-    title = escape(f"tgi bench: {result.endpoint.model or result.endpoint.url}")
+    return page(f"tgi bench: {result.endpoint.model or result.endpoint.url}", "".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page around `body`, which is markup; the title is text."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{_static('report.css')}</style></head><body>"
-        f'{"".join(parts)}<div id="tip" role="tooltip"></div>'
+        f"<title>{escape(title)}</title><style>{_static('report.css')}</style></head><body>"
+        f'{body}<div id="tip" role="tooltip"></div>'
         f"<script>{_static('report.js')}</script></body></html>\n"
     )
 
@@ -86,7 +91,7 @@ def _figures(drawn: Sequence[svg.Chart]) -> str:
     return f'<div class="charts">{figures}</div>' if figures else ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; cells are text and are escaped here."""
     titles = "".join(f"<th>{escape(title)}</th>" for title in head)
     body = "".join(
@@ -119,17 +124,17 @@ def _stage_table(stages: Sequence[Stage]) -> str:
             row += [words.percentile_cell(stage, metric, p) for p in ("p50", "p99")]
         row += [words.percentile_cell(stage, "e2e", p, in_seconds=True) for p in ("p50", "p99")]
         row += [
-            words.percent(words.error_share(stage)),
+            words.percent(error_rate(stage)),
             words.percent(stage.goodput.fraction) if stage.goodput.limits else words.NOTHING,
             words.percent(stage.tokens.cached_fraction),
             words.milliseconds(stage.generator.lag.p99),
         ]
         rows.append(row)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _slo_table(result: Result) -> str:
-    return _table(
+    return table(
         ["limit", "stage", "value", "holds", "proven"],
         [
             [s.expr, s.stage, words.short(s.value), _yes(s.passed), _yes(s.proven)]
@@ -155,7 +160,7 @@ def _stage(stage: Stage) -> str:
     ]
     if counts.by_class:
         parts.append(
-            _table(
+            table(
                 ["failure", "requests", "first message"],
                 [
                     [kind, str(count), counts.messages.get(kind, "")]
@@ -195,7 +200,7 @@ def _latency_table(stage: Stage) -> str:
         "p99.9",
         "max",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _aggregate_table(result: Result) -> str:
@@ -206,7 +211,7 @@ def _aggregate_table(result: Result) -> str:
             cells = [words.short(numbers.get(part)) for part in ("mean", "sd", "cv")]
             interval = f"{words.short(low)} to {words.short(high)}"
             rows.append([aggregate.key, name, str(aggregate.runs), *cells, interval])
-    return _table(["stage", "metric", "runs", "mean", "sd", "cv", "95 % interval"], rows)
+    return table(["stage", "metric", "runs", "mean", "sd", "cv", "95 % interval"], rows)
 
 
 def _configuration(result: Result) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.terminal import plain, worst_verdict
 from tgi_cli.runtime.bench.result import Result, Stage
+from tgi_cli.runtime.bench.stage_values import error_rate
 
 _HEAD = (
     *("stage", "req/s", "out tok/s", "ttft p50 ms", "ttft p99 ms", "tpot p50 ms", "itl p99 ms"),
@@ -17,25 +18,27 @@ _HEAD = (
 def render_markdown(result: Result) -> str:
     """Return a line about the run and a table; percentiles as in the terminal's report."""
     endpoint = result.endpoint
-    rows = [_line(_HEAD), _line(["---"] * len(_HEAD))]
-    rows += [_line(_row(stage)) for stage in result.stages]
+    rows = [line(_HEAD), line(["---"] * len(_HEAD))]
+    rows += [line(_row(stage)) for stage in result.stages]
     head = (
-        f"`tgi bench` of {_code(endpoint.model or '?')} at {_code(endpoint.url)} "
+        f"`tgi bench` of {code(endpoint.model or '?')} at {code(endpoint.url)} "
         f"({endpoint.protocol}), {result.started}: **{worst_verdict(result.stages)}**"
     )
     slos = [
-        f"- {_code(slo.expr)} {_code(slo.stage)}: {'holds' if slo.passed else '**fails**'} "
+        f"- {code(slo.expr)} {code(slo.stage)}: {'holds' if slo.passed else '**fails**'} "
         f"({words.short(slo.value)})"
         for slo in result.slo
     ]
     return "\n".join([head, "", *rows, *([""] if slos else []), *slos]) + "\n"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
+    """Return text from outside as code, which nothing in it can end."""
     return f"`{plain(text).replace('`', chr(39))}`"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a line of a table."""
     return "| " + " | ".join(plain(cell).replace("|", r"\|") for cell in cells) + " |"
 
 
@@ -49,6 +52,6 @@ def _row(stage: Stage) -> list[str]:
         words.percentile_cell(stage, "tpot", "p50"),
         words.percentile_cell(stage, "itl", "p99"),
         words.percentile_cell(stage, "e2e", "p99", in_seconds=True),
-        words.percent(words.error_share(stage)),
+        words.percent(error_rate(stage)),
         stage.verdict,
     ]

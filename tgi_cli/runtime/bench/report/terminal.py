@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.bars import bars
 from tgi_cli.runtime.bench.result import Distribution, Result, Stage, Verdict
+from tgi_cli.runtime.bench.stage_values import error_rate
 
 _RED, _YELLOW, _GREEN, _DIM = "31", "33", "32", "2"
 _COLOURS: dict[Verdict, str] = {"valid": _GREEN, "warn": _YELLOW, "invalid": _RED}
@@ -114,7 +115,7 @@ def _row(stage: Stage) -> list[str]:
         for name in ("p50", "p99"):
             row.append(words.percentile_cell(stage, metric, name, in_seconds=metric == "e2e"))
     row += [
-        words.percent(words.error_share(stage)),
+        words.percent(error_rate(stage)),
         words.percent(stage.goodput.fraction) if stage.goodput.limits else words.NOTHING,
         words.percentile_cell(stage, "stall", "p99"),
         words.milliseconds(stage.generator.lag.p99),

@@ -64,10 +64,3 @@ def percentile_cell(stage: Stage, metric: str, name: str, *, in_seconds: bool = 
     if value is None or value == "inf" or is_proven(summary, name):
         return text
     return f"({text})"
-
-
-def error_share(stage: Stage) -> float | None:
-    counts = stage.counts
-    bad = counts.failed + counts.unfinished + counts.dropped
-    attempted = counts.ok + bad
-    return bad / attempted if attempted else None
