@@ -66,6 +66,23 @@ async def test_a_function_without_parameters_takes_no_arguments():
     assert reply["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
+async def test_only_references_are_led_to_where_a_tools_schema_is_kept():
+    data = {"$ref": "#/nowhere"}
+    parameters = {
+        "properties": {"const": {"$ref": "#/$defs/a"}, "b": {"enum": [data], "default": data}},
+        "$defs": {"a": {"type": "boolean"}},
+    }
+    body = {**CHAT, "tools": [tool(parameters=parameters)], "tool_choice": "required"}
+    async with tools_server(CALL) as client:
+        requests = client.record_requests()
+        status, _, reply = await client.post(ROUTE, body)
+
+    assert status == 200, reply
+    properties = json.loads(requests[0].grammar.source)["$functions"]["weather"]["properties"]
+    assert properties["const"] == {"$ref": "#/$defs/weather/$defs/a"}
+    assert properties["b"]["enum"] == [data]
+
+
 async def test_the_name_is_the_first_key_that_the_grammar_allows():
     body = {**CHAT, "tools": [tool(parameters=SCHEMA)]}
     async with tools_server(CALL) as client:

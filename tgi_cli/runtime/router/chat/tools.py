@@ -34,6 +34,9 @@ _DEFAULT_PROMPT = (
     "proper arguments that best answers the given prompt. Respond in the format {name: function "
     "name, parameters: dictionary of argument name and its value}.Do not use variables.\n"
 )
+# Keywords of a JSON schema that hold schemas by name, and those that hold no schemas.
+_NAMED_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions"))
+_DATA = frozenset(("const", "enum", "default", "examples"))
 _PLAIN_KEY = re.compile(r"[\w-]+", re.ASCII)
 
 
@@ -200,13 +203,18 @@ def _has_reference(value: object) -> bool:
     return isinstance(value, list) and any(map(_has_reference, value))
 
 
-def _moved(value: Any, root: str) -> Any:
+def _moved(schema: Any, root: str) -> Any:
     """Return a schema whose references to itself still hold after it was moved to `root`."""
-    if isinstance(value, dict):
-        return {
-            key: root + inner[1:]
-            if key == "$ref" and isinstance(inner, str) and inner.startswith("#")
-            else _moved(inner, root)
-            for key, inner in value.items()
-        }
-    return [_moved(inner, root) for inner in value] if isinstance(value, list) else value
+    if isinstance(schema, list):
+        return [_moved(inner, root) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved: Json = {}
+    for key, inner in schema.items():
+        if key == "$ref" and isinstance(inner, str) and inner.startswith("#"):
+            moved[key] = root + inner[1:]
+        elif key in _NAMED_SCHEMAS and isinstance(inner, dict):
+            moved[key] = {name: _moved(each, root) for name, each in inner.items()}
+        else:
+            moved[key] = inner if key in _DATA else _moved(inner, root)
+    return moved
