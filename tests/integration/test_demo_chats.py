@@ -195,6 +195,16 @@ def test_special_tokens_in_a_message_are_letters(url: str) -> None:
     assert "".join(texts) == shown["templated_text"]
 
 
+def test_a_token_without_rivals_has_the_score_zero_wherever_it_is_told(url: str) -> None:
+    form = {"type": "regex", "value": "a{4}"}
+
+    reply = chat(url, response_format=form, logprobs=True, top_logprobs=5)
+
+    *_, last = reply["choices"][0]["logprobs"]["content"]
+    scores = [last["logprob"], *(top["logprob"] for top in last["top_logprobs"])]
+    assert [str(score) for score in scores] == ["0.0", "0.0"]  # and not -0.0
+
+
 def test_openais_client_reads_scores_and_streams(url: str) -> None:
     with openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
         options: Any = {"model": "tgi", "messages": MESSAGES, "max_tokens": 5, "temperature": 0}

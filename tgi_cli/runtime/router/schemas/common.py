@@ -54,5 +54,5 @@ class ErrorBody(msgspec.Struct):
 
 
 def finite(logprob: float) -> float | None:
-    """JSON has no NaN and no infinity: they become null."""
-    return logprob if math.isfinite(logprob) else None
+    """Return `logprob` as JSON has it: null for NaN and infinities, and one kind of zero."""
+    return logprob + 0.0 if math.isfinite(logprob) else None
