@@ -133,6 +133,17 @@ async def test_a_prompt_may_have_the_most_tokens_and_not_one_more():
     assert fits == 200
 
 
+async def test_the_tokens_of_a_text_of_65536_characters_are_counted():
+    text = "ab" * (1 << 15)
+    async with serving() as client:
+        _, _, reply = await client.post("/generate", native(text, {"max_new_tokens": 7}))
+
+    assert reply == invalid(
+        "`inputs` tokens + `max_new_tokens` must be <= 100. "
+        f"Given: {len(ids_of(text))} `inputs` tokens and 7 `max_new_tokens`"
+    )
+
+
 @pytest.mark.parametrize("max_total_tokens", [NUM_LONG, NUM_LONG - 1])
 async def test_without_max_new_tokens_as_many_are_counted_as_are_left(max_total_tokens):
     limits = {"max_input_tokens": 90, "max_total_tokens": max_total_tokens}

@@ -25,6 +25,7 @@ from tgi_cli.runtime.types import Grammar, SamplingParams
 # TGI checks a request's length for its first scheduling chunk only; longer ones end at the limit.
 _CHECKED_NEW_TOKENS = 1024
 _MAX_BIASES = 1024
+_COUNTED_CHARACTERS = 1 << 16  # of a text whose tokens are counted, whatever the limits: 30 ms
 _SHOWN_CHARACTERS = 80  # of a client's text in an error
 _IMAGE = re.compile(r"!\[\]\((?:https?://|data:)")  # how a text carries one
 
@@ -242,7 +243,7 @@ def heads_to_count(text: str, checked: CheckedParameters, limits: RequestLimits)
     if checked.truncate is None:
         for characters_per_token in (8, 64):
             length = characters_per_token * limits.max_total_tokens
-            if len(text) > 2 * length:
+            if len(text) > max(2 * length, _COUNTED_CHARACTERS):
                 yield text[:length]
 
 
@@ -262,13 +263,14 @@ def check_num_bytes(
 
     `max_token_bytes` is None where a tokenizer may drop some of a text.
     """
-    if checked.truncate is None and max_token_bytes is not None:
-        num_tokens = limits.max_total_tokens
-        # A character has at most four bytes, so most texts needn't be encoded to know.
-        if 4 * len(text) > num_tokens * max_token_bytes:
-            num_bytes = len(text.encode(errors="surrogatepass"))
-            if num_bytes > num_tokens * max_token_bytes:
-                raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
+    if checked.truncate is not None or max_token_bytes is None or len(text) <= _COUNTED_CHARACTERS:
+        return
+    num_tokens = limits.max_total_tokens
+    # A character has at most four bytes, so most texts needn't be encoded to know.
+    if 4 * len(text) > num_tokens * max_token_bytes:
+        num_bytes = len(text.encode(errors="surrogatepass"))
+        if num_bytes > num_tokens * max_token_bytes:
+            raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
 
 
 def _asked_at_least(checked: CheckedParameters, limits: RequestLimits) -> int:
