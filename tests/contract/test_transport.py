@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 
 import pytest
 
@@ -310,3 +312,30 @@ async def test_tokenize_reads_nothing_but_the_text():
     assert (plain[0], other[0], mistyped[0]) == (200, 200, 422)
     assert plain[2] == other[2]
     assert plain[2][-1]["stop"] == len(text)
+
+
+async def test_one_big_text_at_a_time_is_listed_and_small_ones_do_not_wait(monkeypatch):
+    big, listed, may_end = "x" * 70_000, [], threading.Event()
+
+    async with serving() as client:
+        tokenizer = client.router._service.tokenizer
+        encode = tokenizer.encode_with_offsets
+
+        def watched(text, **options):
+            listed.append(len(text))
+            if text == big:
+                assert may_end.wait(10)
+            return encode(text, **options)
+
+        monkeypatch.setattr(tokenizer, "encode_with_offsets", watched)
+        slow = [asyncio.create_task(client.post("/tokenize", {"inputs": big})) for _ in range(3)]
+        while not listed:  # noqa: ASYNC110  the thread has no event of ours
+            await asyncio.sleep(0.001)
+        small, _, _ = await client.post("/tokenize", {"inputs": "ab"})
+        listed_meanwhile = list(listed)
+        may_end.set()
+        statuses = [(await task)[0] for task in slow]
+
+    assert small == 200
+    assert listed_meanwhile == [70_000, 2]
+    assert statuses == [200, 200, 200]

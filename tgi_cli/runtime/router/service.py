@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from tgi_cli.errors import GenerationError, ValidationError
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.ipc.client import EngineClient
@@ -37,6 +39,8 @@ from tgi_cli.runtime.types import SamplingParams
 T = TypeVar("T")
 
 _NO_SPAN = nullcontext()
+_NO_LIMIT = nullcontext()
+_BIG_TEXT_CHARACTERS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Service:
         self._engine = engine
         self._permits = Permits(config.limits.max_concurrent_requests)
         self._threads = ThreadPoolExecutor(config.validation_workers, "tokenize")
+        self._big_listing = asyncio.Semaphore(1)
         self._request_ids = itertools.count()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -148,6 +153,18 @@ class Service:
     async def off_loop(self, work: Callable[[], T]) -> T:
         """Run text work in the thread pool."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def show_tokens(self, text: str, make_reply: Callable[[], object]) -> msgspec.Raw:
+        """Run what lists the tokens of `text` in the thread pool; return its result as JSON.
+
+        A list is a hundred times as large as its text, so there is one of a big text at a time.
+        """
+
+        def work() -> msgspec.Raw:
+            return msgspec.Raw(msgspec.json.encode(make_reply()))
+
+        async with self._big_listing if len(text) > _BIG_TEXT_CHARACTERS else _NO_LIMIT:
+            return await self.off_loop(work)
 
     async def start(self, prompt: Prompt, parameters: GenerateParameters) -> Generation:
         """Admit and submit a request; use the result as a context manager.

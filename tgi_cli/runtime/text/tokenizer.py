@@ -20,7 +20,7 @@ from tgi_cli.errors import CorruptModelError, ValidationError
 from tgi_cli.runtime.config.model_config import TextAssets
 
 
-class TokenSpan(msgspec.Struct, frozen=True):
+class TokenSpan(msgspec.Struct, frozen=True, gc=False):
     """A token and the bytes of the text that it stands for; 0, 0 and "" if it isn't in the text."""
 
     id: int
@@ -77,7 +77,9 @@ class Tokenizer:
         with _reported():
             raw = text.encode()
             encoding = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        starts = [0, *accumulate(len(char.encode()) for char in text)]
+        starts: Sequence[int] = range(len(text) + 1)
+        if not text.isascii():
+            starts = [0, *accumulate(len(char.encode()) for char in text)]
         spans = []
         for token_id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
             start, stop = starts[first], starts[last]

@@ -61,8 +61,11 @@ async def chat_tokenize(request: web.Request) -> web.Response:
         if prompt.marked is None
         else partial(service.marked_encoder.encode_with_offsets, prompt.marked)
     )
-    spans = await service.off_loop(encode)
-    return json_reply({"tokenize_response": spans, "templated_text": prompt.text})
+
+    def reply() -> dict[str, object]:
+        return {"tokenize_response": encode(), "templated_text": prompt.text}
+
+    return json_reply(await service.show_tokens(prompt.text, reply))
 
 
 async def plain_chat(service: Service, body: ChatRequest) -> str:

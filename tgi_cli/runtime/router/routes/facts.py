@@ -76,4 +76,4 @@ async def tokenize(request: web.Request) -> web.Response:
     if not body.inputs:
         raise ValidationError("`inputs` cannot be empty")
     encode = partial(service.tokenizer.encode_with_offsets, body.inputs, add_special_tokens=True)
-    return json_reply(await service.off_loop(encode))
+    return json_reply(await service.show_tokens(body.inputs, encode))
