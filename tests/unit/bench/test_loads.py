@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.loads import stage_specs
 from tgi_cli.runtime.config.bench.forms import Ramp, Warmup
 from tgi_cli.runtime.config.bench.options import BenchOptions
@@ -93,3 +94,17 @@ def test_no_warm_up_is_no_warm_up(load):
 
 def test_a_sweep_finds_its_own_stages():
     assert stage_specs(BenchOptions(sweep=True)) == []
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"rate": (1e6,)},
+        {"offline": True, "requests": 10**8},
+        {"ramp": (Ramp(1.0, 1e6, 60.0),)},
+        {"burst": (9999,), "repeat": 10**6},
+    ],
+)
+def test_a_stage_too_large_to_plan_is_refused(load):
+    with pytest.raises(UsageError, match="in a stage"):
+        stage_specs(BenchOptions(**load))

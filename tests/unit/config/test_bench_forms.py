@@ -97,6 +97,7 @@ def test_a_bare_number_warms_up_by_requests_and_a_time_by_seconds():
         (forms.counts, "1,,2"),
         (forms.counts, "4,4"),
         (forms.counts, "0"),
+        (forms.counts, "1,100001"),
         (forms.rates, "nan"),
         (forms.rates, "-2"),
         (forms.ramps, "1..50"),

@@ -5,6 +5,9 @@ Spec: bench.md section 6.
 
 from __future__ import annotations
 
+import math
+
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.stages import StageSpec
 from tgi_cli.runtime.config.bench.forms import Ramp
 from tgi_cli.runtime.config.bench.options import (
@@ -15,11 +18,30 @@ from tgi_cli.runtime.config.bench.options import (
 )
 
 DEFAULT_OFFLINE_REQUESTS = 256
+MAX_STAGE_REQUESTS = 5_000_000  # all bodies are made, and held, before a stage
 _INSTANT_WARMUP_REQUESTS = 8  # before an offline stage, whose load has no time
 
 
 def stage_specs(options: BenchOptions) -> list[StageSpec]:
-    """Return the stages of one run of the list; none for a sweep."""
+    """Return the stages of one run of the list; none for a sweep.
+
+    Raises:
+        UsageError: a stage whose plan would be too large to make beforehand.
+    """
+    specs = _specs(options)
+    for spec in specs:
+        rate = 0.0 if spec.is_closed_loop else max(spec.value, spec.ramp_to or 0.0)
+        by_time = math.inf if spec.duration_s is None else rate * spec.duration_s
+        by_number = math.inf if spec.num_requests is None else float(spec.num_requests)
+        most = min(by_time, by_number)
+        if math.isfinite(most) and most > MAX_STAGE_REQUESTS:
+            raise UsageError(
+                f"{spec.key}: {most:.0f} requests are more than {MAX_STAGE_REQUESTS} in a stage."
+            )
+    return specs
+
+
+def _specs(options: BenchOptions) -> list[StageSpec]:
     if options.sweep:
         return []
     if options.burst:

@@ -19,6 +19,7 @@ _T = TypeVar("_T")
 RampKind = Literal["rate", "concurrency"]
 GoodputLimit = Literal["ttft", "tpot", "itl_max", "e2e"]
 
+MAX_AT_ONCE = 100_000
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)")
 _RAMP = re.compile(r"([^./]+(?:\.[0-9]+)?)\.\.([^/]+)/(.+)")
@@ -71,7 +72,10 @@ def positive_count(value: str) -> int:
 
 def counts(value: str) -> tuple[int, ...]:
     """Read a comma list of whole numbers, 1 or more: one stage each."""
-    return _once_each(value, tuple(positive_count(entry) for entry in _entries(value)))
+    found = tuple(positive_count(entry) for entry in _entries(value))
+    if max(found) > MAX_AT_ONCE:
+        raise ValueError(f"{max(found)} requests at once are more than {MAX_AT_ONCE}")
+    return _once_each(value, found)
 
 
 def rates(value: str) -> tuple[float, ...]:
