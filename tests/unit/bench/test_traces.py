@@ -141,6 +141,15 @@ def test_recorded_texts_are_sent_with_a_new_beginning(tmp_path):
     assert texts(path, None, nonce=None)[0] == ["tell me"]
 
 
+def test_an_output_length_that_was_not_recorded_is_the_usual_one(tmp_path):
+    path = written(tmp_path, [{"timestamp": 0, "input_length": 9}])
+    source = open_source(BenchOptions(trace=path), codec())
+
+    [found] = source.inputs(Streams(5, "trace", "measure"), 0, 1)
+
+    assert found.output_tokens == 128
+
+
 def test_what_the_server_counts_beyond_the_text_is_part_of_a_length(tmp_path):
     own = codec()
 

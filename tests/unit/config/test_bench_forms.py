@@ -111,6 +111,8 @@ def test_a_bare_number_warms_up_by_requests_and_a_time_by_seconds():
         (length_forms.lengths, "zipf:3"),
         (forms.shared_prefix, "1024,skew=1"),
         (forms.shared_prefix, "x8"),
+        (forms.shared_prefix, "64x100001"),
+        (length_forms.lengths, "lognormal:median=400,sigma=999"),
         (forms.cancel, "5%"),
         (forms.goodput, "ttft=5s,ttft=6s"),
         (forms.goodput, "speed=5s"),

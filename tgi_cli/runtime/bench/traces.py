@@ -1,8 +1,8 @@
 """Replay recorded arrivals and lengths. Spec: bench.md section 6.
 
 JSON lines: `timestamp` (whole numbers throughout: milliseconds; else seconds), `input_length`,
-`output_length`; or the text itself as `prompt`, `text` or `messages`. Inputs with the same
-`hash_ids` at the beginning share those blocks of 512 tokens; inputs with the same
+`output_length` (128 where it lacks); or the text itself as `prompt`, `text` or `messages`. Inputs
+with the same `hash_ids` at the beginning share those blocks of 512 tokens; inputs with the same
 `conversation_id` begin alike. CSV: `TIMESTAMP,ContextTokens,GeneratedTokens`, whose time is a date
 or seconds.
 """
@@ -30,6 +30,7 @@ from tgi_cli.runtime.bench.stages import PromptInput
 from tgi_cli.runtime.bench.streams import Streams
 from tgi_cli.runtime.bench.synthetic import Draft, TextMaker
 from tgi_cli.runtime.config.bench.length_forms import MAX_TOKENS
+from tgi_cli.runtime.config.bench.options import DEFAULT_OUTPUT_TOKENS
 
 BLOCK_TOKENS = 512
 _COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
@@ -76,7 +77,7 @@ class TraceSource:
         return [
             msgspec.structs.replace(
                 made.get(number) or self._recorded(streams, start + number, entry),
-                output_tokens=entry.output_tokens,
+                output_tokens=entry.output_tokens or DEFAULT_OUTPUT_TOKENS.value,
                 turn=entry.turn,
             )
             for number, entry in enumerate(entries)

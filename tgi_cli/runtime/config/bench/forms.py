@@ -130,6 +130,8 @@ def shared_prefix(value: str) -> SharedPrefix:
     if match is None or (comma and not rest.startswith("zipf=")):
         raise ValueError(f"{shown(value)} is not a prefix such as 1024x8,zipf=1.1")
     groups = positive_count(match[2]) if match[2] else 1
+    if groups > MAX_AT_ONCE:
+        raise ValueError(f"{groups} shared prefixes are more than {MAX_AT_ONCE}")
     zipf = parsers.ratio(rest.removeprefix("zipf=")) if comma else 0.0
     return SharedPrefix(token_count(match[1]), groups, zipf)
 

@@ -14,6 +14,7 @@ from tgi_cli.runtime.config.parsers import shown
 LengthKind = Literal["fixed", "uniform", "normal", "lognormal", "choice", "file"]
 
 MAX_TOKENS = 1 << 24
+_MAX_SIGMA = 20.0  # e to this power is more than there are tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,13 @@ def _bell(value: str, kind: Literal["normal", "lognormal"], rest: str) -> Length
     maximum = token_count(fields["max"]) if "max" in fields else MAX_TOKENS
     if minimum > maximum:
         raise ValueError(f"{shown(value)}: min is above max")
+    width = parsers.ratio(fields[spread])
+    if width > (MAX_TOKENS if kind == "normal" else _MAX_SIGMA):
+        raise ValueError(f"{shown(value)}: {spread} is beyond any length")
     return Lengths(
         kind=kind,
         center=parsers.positive_number(fields[center]),
-        spread=parsers.ratio(fields[spread]),
+        spread=width,
         minimum=minimum,
         maximum=maximum,
     )
