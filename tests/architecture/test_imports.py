@@ -38,7 +38,8 @@ TABLE: dict[str, Row] = {
     "errors": row(),
     "commands": row("runtime errors runtime.config", "typer rich"),
     "runtime": row(
-        "runtime.serving runtime.router runtime.bench runtime.config runtime.health"
+        "runtime.serving runtime.router runtime.bench runtime.config runtime.health runtime.hub "
+        "runtime.text"
     ),  # the facade
     "runtime.types": row("errors"),
     "runtime.config": row("errors runtime.types"),

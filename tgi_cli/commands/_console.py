@@ -33,6 +33,21 @@ def print_listening(url: str) -> None:
     print(f"Listening on {url}", flush=True)
 
 
+class BenchScreen:
+    """The report goes to stdout, where it can be piped; everything else to stderr."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return sys.stdout.isatty()
+
+    def report(self, text: str) -> None:
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
 class StartScreen:
     """What a person sees on stdout while a server starts; a machine reads the log instead."""
 

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import FrameType
 
+    from tgi_cli.runtime.bench.screen import BenchScreen
+    from tgi_cli.runtime.config.bench import BenchOptions
     from tgi_cli.runtime.config.mock import MockOptions
     from tgi_cli.runtime.config.options import ServeOptions
     from tgi_cli.runtime.serving.screen import Screen
@@ -38,6 +41,34 @@ def bench_mock(options: MockOptions, listening: Callable[[str], None]) -> int:
     from tgi_cli.runtime.bench.mock.server import serve_mock
 
     return serve_mock(options, listening)
+
+
+def bench(options: BenchOptions, argv: Sequence[str], screen: BenchScreen) -> int:
+    """Put load on an endpoint; return the exit code. Raises `StartError`."""
+    from tgi_cli.runtime.bench.run import run_bench
+    from tgi_cli.runtime.hub.tokenizer_only import read_tokenizer
+    from tgi_cli.runtime.text.tokenizer import Tokenizer
+
+    def load_tokenizer(name: str, may_fetch: bool) -> Tokenizer:
+        return Tokenizer(read_tokenizer(name, may_fetch=may_fetch))
+
+    return run_bench(options, argv, load_tokenizer, screen)
+
+
+def bench_calibrate(duration_s: float, max_workers: int | None, screen: BenchScreen) -> int:
+    """Find and store what a client process manages; return the exit code. Raises `StartError`."""
+    from tgi_cli.runtime.bench.calibrate import calibrate
+
+    return calibrate(duration_s, max_workers, screen)
+
+
+def bench_report(path: Path, form: str, *, is_ascii: bool, has_colour: bool) -> str:
+    """Return the report of a stored result. Raises `StartError`."""
+    from tgi_cli.runtime.bench.report.formats import FORMATS, render_as
+    from tgi_cli.runtime.bench.result_file import read_result
+
+    found = next(known for known in FORMATS if known == form)
+    return render_as(read_result(path), found, is_ascii=is_ascii, has_colour=has_colour)
 
 
 def schema() -> str:

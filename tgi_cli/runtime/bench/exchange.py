@@ -304,7 +304,8 @@ class Exchanges:
         if reading.queue_s is not None:
             record.server_queue_s = reading.queue_s
         if record.failure is None:
-            self.tally.well()
+            assert record.end is not None, record
+            self.tally.well(record.end - record.sched, record.input_tokens or 0)
         else:
             record.message = self.tally.failed(record.failure, record.message)
         exchange.pieces = ["".join(exchange.pieces)]

@@ -5,6 +5,7 @@ Spec: bench.md section 6.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from tgi_cli.runtime.bench.messages import Load
@@ -54,7 +55,9 @@ class Feeder:
         self._num_sent = num_sent
         low = self._per_tick * _LOW_S * _TICKS_A_SECOND / len(ticks)
         if min(tick.num_left for tick in ticks) < max(low, 4):
-            await self._deal(self._plan.more(int(max(2 * low * len(ticks), 8 * len(ticks)))))
+            wanted = int(max(2 * low * len(ticks), 8 * len(ticks)))
+            # In a thread: texts take time to make, and a remote tokenizer needs this loop.
+            await self._deal(await asyncio.to_thread(self._plan.more, wanted))
 
     async def _deal(self, requests: list[PlannedRequest]) -> None:
         num = self._num_active

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from itertools import pairwise
+from typing import NamedTuple
 
 from tgi_cli.runtime.bench.live_counters import LiveCounters
 from tgi_cli.runtime.bench.messages import Tick
-from tgi_cli.runtime.bench.tally import percentile
+from tgi_cli.runtime.bench.tally import percentile, seconds_of
 
 _NS = 1_000_000_000
 _RECENT_S = 5.0
 _SERIES_LENGTH = 60
 _POINT_S = 0.25
+
+
+SERIES = ("out_tok_s", "in_tok_s", "req_s", "ttft", "itl", "e2e")
+
+
+class _Second(NamedTuple):
+    """Totals at the end of a second."""
+
+    at_s: float
+    num_tokens: int
+    num_ok: int
+    num_input_tokens: int
+    sum_e2e: int
 
 
 class LiveState:
@@ -33,9 +47,17 @@ class LiveState:
         self._itl: Counter[int] = Counter()
         self._lag: Counter[int] = Counter()
         self.points: deque[tuple[float, int, int]] = deque()  # seconds, tokens, requests so far
+        self._num_input_tokens = 0
+        self._sum_e2e = 0
+        self._fresh_ttft: Counter[int] = Counter()  # since the last whole second
+        self._fresh_itl: Counter[int] = Counter()
+        self._second = _Second(0.0, 0, 0, 0, 0)
+        self.series: dict[str, list[float]] = {name: [] for name in SERIES}  # a value a second
 
     def add(self, tick: Tick) -> None:
         """Take in a tick's histograms, which hold only what is new."""
+        self._fresh_ttft.update(tick.ttft)
+        self._fresh_itl.update(tick.itl)
         self._ttft.update(tick.ttft)
         self._itl.update(tick.itl)
         self._lag.update(tick.lag)
@@ -56,6 +78,28 @@ class LiveState:
         self.worker_cpu = [tick.cpu_share for tick in ticks]
         if not self.points or self.elapsed_s - self.points[-1][0] >= _POINT_S * 0.9:
             self.points.append((self.elapsed_s, self.num_tokens, self.num_ok))
+
+        self._num_input_tokens = sum(tick.num_input_tokens for tick in ticks)
+        self._sum_e2e = sum(tick.sum_e2e for tick in ticks)
+        if self.elapsed_s - self._second.at_s >= 1.0:
+            self._end_second()
+
+    def _end_second(self) -> None:
+        before = self._second
+        now = self._second = _Second(
+            self.elapsed_s, self.num_tokens, self.num_ok, self._num_input_tokens, self._sum_e2e
+        )
+        span_s, num_ok = now.at_s - before.at_s, now.num_ok - before.num_ok
+        self.series["out_tok_s"].append((now.num_tokens - before.num_tokens) / span_s)
+        self.series["in_tok_s"].append((now.num_input_tokens - before.num_input_tokens) / span_s)
+        self.series["req_s"].append(num_ok / span_s)
+        if num_ok:
+            self.series["e2e"].append((now.sum_e2e - before.sum_e2e) / num_ok / _NS)
+        for name, fresh in (("ttft", self._fresh_ttft), ("itl", self._fresh_itl)):
+            if fresh:
+                whole = sum(seconds_of(bucket) * count for bucket, count in fresh.items())
+                self.series[name].append(whole / fresh.total())
+                fresh.clear()
 
     def counters(
         self,

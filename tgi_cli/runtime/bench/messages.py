@@ -109,6 +109,8 @@ class Tick(FromWorker):
     num_failed_in_a_row: int  # at the very start, without one that was well
     failures: dict[str, int]
     num_tokens: int
+    num_input_tokens: int  # of requests that were well
+    sum_e2e: int  # ns, of the same
     window_end: int | None  # when the window ran out of requests or of time
     ttft: dict[int, int]  # bucket: count, since the last tick
     itl: dict[int, int]

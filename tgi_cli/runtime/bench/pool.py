@@ -51,6 +51,14 @@ class WorkerProcess:
 
     async def listen(self) -> None:
         """Keep what the worker says, until it ends."""
+        try:
+            await self._keep()
+        except msgspec.DecodeError as exc:
+            self.death = self.death or f"a worker process says what nobody understands: {exc}"
+        self.death = self.death or "a worker process ended by itself"
+        self.on_change()
+
+    async def _keep(self) -> None:
         while (message := await receive_from_worker(self.reader)) is not None:
             match message:
                 case Tick():
@@ -65,8 +73,6 @@ class WorkerProcess:
                 case Crashed():
                     self.death = self.death or message.message
             self.on_change()
-        self.death = self.death or "a worker process ended by itself"
-        self.on_change()
 
 
 class WorkerPool:

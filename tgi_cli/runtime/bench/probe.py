@@ -47,6 +47,7 @@ class Probe:
         self._timeouts = timeouts
         self._path = path
         self._protocol: ProtocolName = "tgi"
+        self.itl_s: float | None = None  # between two tokens, as the first reply had it
         self._watches: list[asyncio.Task[None]] = []
         self._transports: list[Transport] = []
 
@@ -158,6 +159,9 @@ class Probe:
                 f"A first request to {self.route()} failed ({record.failure}): {record.message}",
                 hint="--protocol, --path, --model and --api-key say what to ask, and how.",
             )
+
+        if record.first is not None and record.last is not None and record.num_events > 1:
+            self.itl_s = (record.last - record.first) / 1e9 / (record.num_events - 1)
 
     async def _capabilities(self, forces_length: bool) -> dict[str, bool]:
         found: dict[str, bool] = {}

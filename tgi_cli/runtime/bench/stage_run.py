@@ -6,8 +6,10 @@ four times a second, and tells the workers when to stop. Spec: bench.md sections
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
+import msgspec
 from msgspec import structs
 
 from tgi_cli.runtime.bench.counting import CountTokens, count_tokens
@@ -18,13 +20,14 @@ from tgi_cli.runtime.bench.messages import (
     OpenConnections,
     User,
 )
-from tgi_cli.runtime.bench.pool import WorkerPool
+from tgi_cli.runtime.bench.pool import WorkerDied, WorkerPool
 from tgi_cli.runtime.bench.records import RequestRecord, StageRecord
 from tgi_cli.runtime.bench.schedule import user_starts, user_stops
 from tgi_cli.runtime.bench.stages import StageSpec
 from tgi_cli.runtime.bench.window import Interrupts, Show, StopReason, StopRules, Window
 
 _NS = 1_000_000_000
+_REPORT_S = 60.0  # for a worker to hand back its records
 _LEAD_NS = 100_000_000  # between the word to begin and the beginning
 _COUNTED_TEXTS_REMOTE = 200
 
@@ -42,23 +45,31 @@ class StageRunner:
     saves_text: bool = False
     mean_e2e_s: float = 0.0  # of the latest phase: users' starts are spread over it
     stopped_by: StopReason | None = field(default=None, init=False)
+    _warmup_s: float = field(default=0.0, init=False)
     _warmed: list[RequestRecord] = field(default_factory=list, init=False)
 
-    async def warm_up(self, spec: StageSpec, plan: Plan) -> float:
-        """Put the stage's load on without measuring; return how long it took, in seconds.
+    async def warm_up(self, spec: StageSpec, plan: Plan) -> None:
+        """Put the stage's load on without measuring.
 
         Raises:
             WorkerDied: a worker ended.
         """
         if spec.warmup_s <= 0 and not spec.warmup_requests:
             await self._open_connections(spec)
-            return 0.0
+            self._warmup_s = 0.0
+            return
         start = self.pool.now()
         duration_s = None if spec.warmup_requests else spec.warmup_s
         await self._run_phase(spec, plan, True, duration_s, spec.warmup_requests)
         self._take_e2e()
-        self._warmed = self._take_records()
-        return (self.pool.now() - start) / _NS
+        self._warmed = await asyncio.to_thread(self._take_records)
+        self._warmup_s = (self.pool.now() - start) / _NS
+
+    async def send_all(self, spec: StageSpec, plan: Plan) -> None:
+        """Send a plan that is no part of the stage, one request after the other."""
+        one_user = msgspec.structs.replace(spec, kind="concurrency", value=1.0, stagger_s=0.0)
+        await self._run_phase(one_user, plan, True, None, len(plan.requests))
+        self.pool.finished.clear()
 
     async def measure(self, spec: StageSpec, plan: Plan, repeat: int) -> StageRecord:
         """Run the window and its drain; return all that it left behind. Raises `WorkerDied`."""
@@ -66,7 +77,8 @@ class StageRunner:
             spec, plan, False, spec.duration_s, spec.num_requests
         )
         self._take_e2e()
-        requests, self._warmed = self._warmed + self._take_records(), []
+        requests = self._warmed + await asyncio.to_thread(self._take_records)
+        self._warmed = []
         requests.sort(key=lambda record: (record.sched, record.index))
         dones = [worker.done for worker in self.pool.workers if worker.done is not None]
         measured = [record for record in requests if record.phase == "measure"]
@@ -81,6 +93,7 @@ class StageRunner:
             ],
             w0=w0,
             w1=w1,
+            warmup_s=self._warmup_s,
             drained=drained,
             num_workers=len(self.pool.workers),
             is_closed_loop=spec.is_closed_loop,
@@ -160,7 +173,8 @@ class StageRunner:
         await window.wait_drained(drain_end)
         drained, self.stopped_by = pool.now(), window.stopped_by
         pool.send(Finish())
-        await pool.wait_for(lambda worker: worker.done is not None)
+        if not await pool.wait_for(lambda worker: worker.done is not None, _REPORT_S):
+            raise WorkerDied("a worker process doesn't answer")
         return start, w1, drained
 
     def _users(self, spec: StageSpec) -> list[User]:

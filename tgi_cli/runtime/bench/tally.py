@@ -50,6 +50,8 @@ class Tally:
         self.num_failed_in_a_row = 0
         self.num_tokens = 0
         self.num_deliveries = 0
+        self.num_input_tokens = 0  # of requests that were well
+        self.sum_e2e = 0  # ns, of the same
         self.failures: dict[str, int] = {}
         self.first_message: str | None = None
         self.messages: dict[str, str] = {}  # the first of each class
@@ -61,8 +63,10 @@ class Tally:
         bucket = bucket_of(ns)
         histogram[bucket] = histogram.get(bucket, 0) + 1
 
-    def well(self) -> None:
+    def well(self, e2e: int, input_tokens: int) -> None:
         self.num_ok += 1
+        self.sum_e2e += e2e
+        self.num_input_tokens += input_tokens
 
     def failed(self, failure: str, message: str | None) -> str | None:
         """Count a failure; return the message if it is the first of its class."""

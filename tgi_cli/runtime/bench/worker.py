@@ -146,6 +146,8 @@ class Worker:
                 num_failed_in_a_row=tally.num_failed_in_a_row if tally.num_ok == 0 else 0,
                 failures=tally.failures,
                 num_tokens=tally.num_tokens,
+                num_input_tokens=tally.num_input_tokens,
+                sum_e2e=tally.sum_e2e,
                 window_end=loop.window_end,
                 ttft=ttft,
                 itl=itl,
