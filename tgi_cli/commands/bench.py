@@ -38,7 +38,7 @@ def run(
             raise typer.BadParameter(str(exc)) from exc
     try:
         options = read_options(flags, os.environ)
-        raise typer.Exit(runtime.bench(options, sys.argv[1:], BenchScreen()))
+        raise typer.Exit(runtime.run_bench(options, sys.argv[1:], BenchScreen()))
     except StartError as exc:
         print_error(exc)
         raise typer.Exit(exc.exit_code) from exc

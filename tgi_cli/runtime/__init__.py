@@ -43,16 +43,16 @@ def bench_mock(options: MockOptions, listening: Callable[[str], None]) -> int:
     return serve_mock(options, listening)
 
 
-def bench(options: BenchOptions, argv: Sequence[str], screen: BenchScreen) -> int:
+def run_bench(options: BenchOptions, argv: Sequence[str], screen: BenchScreen) -> int:
     """Put load on an endpoint; return the exit code. Raises `StartError`."""
-    from tgi_cli.runtime.bench.run import run_bench
+    from tgi_cli.runtime.bench.run import run_bench as run
     from tgi_cli.runtime.hub.tokenizer_only import read_tokenizer
     from tgi_cli.runtime.text.tokenizer import Tokenizer
 
     def load_tokenizer(name: str, may_fetch: bool) -> Tokenizer:
         return Tokenizer(read_tokenizer(name, may_fetch=may_fetch))
 
-    return run_bench(options, argv, load_tokenizer, screen)
+    return run(options, argv, load_tokenizer, screen)
 
 
 def bench_calibrate(duration_s: float, max_workers: int | None, screen: BenchScreen) -> int:
