@@ -7,7 +7,6 @@ ends when the bench does. Spec: bench.md sections 6, 8 and 11.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket
 import sys
@@ -124,13 +123,17 @@ class Worker:
 
     async def _tick_on(self, loop: LoadLoop) -> None:
         """Send the counters four times a second, and at once when the window is over."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                if loop.window_end is None:
-                    await asyncio.wait_for(loop.window_is_over.wait(), _TICK_S)
-                else:
+        # Not `wait_for`, which loses a cancellation that comes together with the event.
+        is_over = asyncio.create_task(loop.window_is_over.wait())
+        try:
+            while True:
+                if is_over.done():
                     await asyncio.sleep(_TICK_S)
-            self._tick(loop)
+                else:
+                    await asyncio.wait([is_over], timeout=_TICK_S)
+                self._tick(loop)
+        finally:
+            is_over.cancel()
 
     def _tick(self, loop: LoadLoop) -> None:
         exchanges, tally = self._exchanges, self._exchanges.tally
