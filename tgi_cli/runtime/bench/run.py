@@ -99,6 +99,7 @@ class BenchRun:
         self._num_stages: int | None = None
         self._shown_at = 0.0
         self._outputs: Outputs | None = None
+        self._is_incomplete = False  # something could not be written
         self._calibration = read_calibration()
 
     async def run(self) -> int:
@@ -303,7 +304,7 @@ class BenchRun:
             try:
                 await asyncio.to_thread(self._outputs.add_stage, record, stage, wall_s)
             except OSError as exc:
-                self._give_up_saving(exc)
+                self._say_unwritten(exc)
         record.requests, record.samples = [], []
         self._stops.append(record)
         code, reason = self._exit_code()
@@ -400,17 +401,18 @@ class BenchRun:
         try:
             self._outputs.write(result)
         except OSError as exc:
-            self._give_up_saving(exc)
+            self._say_unwritten(exc)
 
-    def _give_up_saving(self, error: OSError) -> None:
+    def _say_unwritten(self, error: OSError) -> None:
+        """Say once that the disk is full or gone; what fits is still tried, stage by stage."""
         assert self._outputs is not None
-        self._view.note(f"Results can't be written to {self._outputs.folder}: {error.strerror}")
-        self._outputs = None
+        if not self._is_incomplete:
+            self._view.note(f"Not written to {self._outputs.folder}: {error.strerror}")
+        self._is_incomplete = True
 
     def _end(self) -> int:
         code, reason = self._exit_code()
         result = self._result(code, reason)
-        had_outputs = self._outputs is not None
         self._save(result)
         self._view.close()
         if self._stages:
@@ -418,8 +420,8 @@ class BenchRun:
             self._screen.report(render(result, is_ascii=self._options.ascii, has_colour=has_colour))
         if self._outputs is not None:
             self._view.note(f"Results: {self._outputs.folder}/")
-        elif had_outputs or (self._options.save and code == 0):
-            code, reason = INTERNAL, "the results could not be written"
+        if self._is_incomplete and code == OK:
+            code, reason = INTERNAL, "not all results could be written"
         if reason is not None:
             self._view.note(f"exit {code}: {reason}")
         return code
