@@ -11,6 +11,7 @@ import typer
 from tgi_cli import runtime
 from tgi_cli.commands._bench_options import RUN, BenchGroup, LoadCommand, with_bench_settings
 from tgi_cli.commands._console import BenchScreen, print_error
+from tgi_cli.commands.bench_compare import compare
 from tgi_cli.commands.bench_mock import mock
 from tgi_cli.commands.bench_results import report
 from tgi_cli.errors import StartError
@@ -66,6 +67,7 @@ bench = typer.Typer(
 bench.command(RUN, cls=LoadCommand, context_settings=_HELP_NAMES)(run)
 bench.command(context_settings=_HELP_NAMES)(mock)
 bench.command(context_settings=_HELP_NAMES)(calibrate)
+bench.command(context_settings=_HELP_NAMES)(compare)
 bench.command(context_settings=_HELP_NAMES)(report)
 
 

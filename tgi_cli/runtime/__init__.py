@@ -71,6 +71,24 @@ def bench_report(path: Path, form: str, *, is_ascii: bool, has_colour: bool) -> 
     return render_as(read_result(path), found, is_ascii=is_ascii, has_colour=has_colour)
 
 
+def bench_compare(
+    paths: Sequence[Path], form: str, *, threshold: float, fails_on_worse: bool
+) -> tuple[str, int, str | None]:
+    """Hold results against the first; return the text, the exit code and its reason.
+
+    Raises:
+        StartError: one that can't be read.
+    """
+    from tgi_cli.runtime.bench.compare import compare, exit_code, load_run
+    from tgi_cli.runtime.bench.report.comparison import COMPARISON_FORMATS, render_comparisons
+
+    found = next(known for known in COMPARISON_FORMATS if known == form)
+    first, *others = (load_run(path) for path in paths)
+    comparisons = [compare(first, other, threshold=threshold) for other in others]
+    code, reason = exit_code(comparisons, fails_on_worse=fails_on_worse)
+    return render_comparisons(comparisons, found), code, reason
+
+
 def schema() -> str:
     """Return the OpenAPI document of the HTTP interface, in JSON. Needs no model."""
     import msgspec

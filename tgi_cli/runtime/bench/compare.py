@@ -90,7 +90,7 @@ def load_run(path: Path) -> Run:
     """Read a result, or that of a folder, and the requests beside it.
 
     Raises:
-        ArgumentError: it can't be read.
+        UsageError: it can't be read.
     """
     path = path / "result.json" if path.is_dir() else path
     beside = path.with_name("requests.jsonl")

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.records import RequestRecord, StageRecord
 
 _NAME_FIELDS = ("stage", "repeat")
@@ -48,7 +48,7 @@ def read_requests(path: Path) -> Iterator[tuple[str, int, RequestRecord]]:
     """Yield stage, repeat and record of each line; a last line that was cut off is left out.
 
     Raises:
-        ArgumentError: no such file, or a line that is none of ours.
+        UsageError: no such file, or a line that is none of ours.
     """
     try:
         with path.open("rb") as lines:
@@ -56,7 +56,7 @@ def read_requests(path: Path) -> Iterator[tuple[str, int, RequestRecord]]:
                 if line.endswith(b"\n"):
                     yield _request(line, f"{path}, line {number}")
     except OSError as exc:
-        raise ArgumentError(f"{path} can't be read: {exc.strerror}") from exc
+        raise UsageError(f"{path} can't be read: {exc.strerror}") from exc
 
 
 def requests_by_stage(path: Path) -> dict[tuple[str, int], list[RequestRecord]]:
@@ -88,7 +88,7 @@ def _request(line: bytes, where: str) -> tuple[str, int, RequestRecord]:
             fields["deliveries"] = list(accumulate(gaps, initial=fields["sched"]))[1:]
         return str(stage), int(repeat), msgspec.convert(fields, RequestRecord)
     except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as exc:
-        raise ArgumentError(f"{where} is no request of tgi bench") from exc
+        raise UsageError(f"{where} is no request of tgi bench") from exc
 
 
 def _microseconds(ns: int) -> int | float:

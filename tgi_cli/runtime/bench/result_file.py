@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.result import SCHEMA, Result
 
 _MAX_BYTES = 1 << 30
@@ -44,20 +44,20 @@ def read_result(path: Path) -> Result:
     """Read a result; fields that this version doesn't know are passed over.
 
     Raises:
-        ArgumentError: no such file, no result, or one of another schema.
+        UsageError: no such file, no result, or one of another schema.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise ArgumentError(f"{path} is too large for a result of tgi bench")
+            raise UsageError(f"{path} is too large for a result of tgi bench")
         content = path.read_bytes()
     except OSError as exc:
-        raise ArgumentError(f"{path} can't be read: {exc.strerror}") from exc
+        raise UsageError(f"{path} can't be read: {exc.strerror}") from exc
     try:
         schema = msgspec.json.decode(content, type=_Head).schema
         if schema != SCHEMA:
-            raise ArgumentError(
+            raise UsageError(
                 f"{path} has the schema {schema[:40]!r}, and this version reads {SCHEMA!r}."
             )
         return msgspec.json.decode(content, type=Result)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise ArgumentError(f"{path} is no result of tgi bench: {exc}") from exc
+        raise UsageError(f"{path} is no result of tgi bench: {exc}") from exc
