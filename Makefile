@@ -16,7 +16,7 @@ FUZZ_EXAMPLES ?= 100
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test fuzz clients check sanitize format docs bench clean
+.PHONY: help install serve test fuzz clients bench-demo check sanitize format docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,16 @@ docs: install ## Generate docs/reference and completions from the code
 
 bench: install $(VENV)/stamp-bench ## Run the benchmarks: beside transformers, and the router alone
 	$(BIN)/python -m benchmarks
+
+# Leaves the report in build/bench-demo.
+bench-demo: $(VENV)/stamp-core $(VENV)/stamp-bench $(VENV)/stamp-demo $(VENV)/stamp-native ## Serve the demo model, bench it, write an HTML report
+	rm -rf build/bench-demo && mkdir -p build
+	$(BIN)/tgi serve --hostname 127.0.0.1 --port 3055 > build/bench-demo-server.log 2>&1 & server=$$!; \
+		trap 'kill $$server' EXIT; \
+		$(BIN)/tgi health http://127.0.0.1:3055 --wait 5m --pid $$server && \
+		$(BIN)/tgi bench http://127.0.0.1:3055 --tokenizer demo --concurrency 1,2,4,8 --duration 15s \
+			--warmup 3s --input-tokens 128 --output-tokens 64 --out build/bench-demo
+	@echo "Report: build/bench-demo/report.html"
 
 clean: ## Remove the virtual environment and everything built
 	rm -rf $(VENV) .venv-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

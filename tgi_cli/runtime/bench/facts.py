@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import platform
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tgi_cli.runtime.bench.result import ClientFacts
+
+_CORES_FOR_TWO = 4  # spec/bench.md section 11
 
 
 def client_facts(num_workers: int, calibration: dict[str, float] | None) -> ClientFacts:
@@ -26,6 +30,16 @@ def client_facts(num_workers: int, calibration: dict[str, float] | None) -> Clie
 def num_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def is_on_small_host(url: str) -> bool:
+    """Whether the server is reached by loopback on a machine with few cores for two."""
+    host = urlsplit(url).hostname or ""
+    try:
+        is_here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    return is_here and num_cores() < _CORES_FOR_TWO
 
 
 def cpu_model() -> str:

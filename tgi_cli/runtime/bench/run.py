@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 import signal
 import time
@@ -25,7 +26,7 @@ from tgi_cli.runtime.bench.calibration import read_calibration
 from tgi_cli.runtime.bench.codec import Codec, LocalCodec
 from tgi_cli.runtime.bench.dry_run import describe_plan
 from tgi_cli.runtime.bench.exit_codes import INTERNAL, INTERRUPTED, OK, exit_code
-from tgi_cli.runtime.bench.facts import client_facts
+from tgi_cli.runtime.bench.facts import client_facts, is_on_small_host, num_cores
 from tgi_cli.runtime.bench.live import LiveState
 from tgi_cli.runtime.bench.live_counters import LiveView
 from tgi_cli.runtime.bench.loads import concurrency_stage, rate_stage, stage_specs
@@ -136,6 +137,11 @@ class BenchRun:
             if options.send_token_ids and not endpoint.capabilities.get("token_ids"):
                 raise UsageError("--send-token-ids: the endpoint takes no token ids.")
             self._endpoint = endpoint
+            if is_on_small_host(endpoint.url):
+                self._view.note(
+                    f"The server may be on this host, whose {num_cores()} cores it then shares "
+                    "with the client: read the verdicts."
+                )
             self._codec = await self._find_codec(probe)
             offset = await self._input_offset(probe)
             self._source = await asyncio.to_thread(
@@ -214,7 +220,8 @@ class BenchRun:
             self._endpoint.model, self._started.astimezone().timetuple()
         )
         try:
-            self._outputs = Outputs(Path(folder), run_toml(self._options))
+            options = dataclasses.replace(self._options, seed=self._seed)
+            self._outputs = Outputs(Path(folder), run_toml(options))
         except OSError as exc:
             raise UsageError(f"--out {folder}: {exc.strerror}") from exc
 
@@ -422,8 +429,8 @@ class BenchRun:
             self._view.note(f"Results: {self._outputs.folder}/")
         if self._is_incomplete and code == OK:
             code, reason = INTERNAL, "not all results could be written"
-        if reason is not None:
-            self._view.note(f"exit {code}: {reason}")
+        if reason is not None:  # also with --quiet, which is about the view
+            self._screen.say(f"exit {code}: {reason}")
         return code
 
 
