@@ -384,7 +384,7 @@ async def test_a_prompt_far_over_the_limit_is_refused_without_counting_all_of_it
 
 
 async def test_a_prompt_over_the_limit_is_refused_by_its_beginning(monkeypatch):
-    monkeypatch.setattr(TOKENIZER, "max_token_bytes", None)  # as for one that drops some of a text
+    monkeypatch.setattr(TOKENIZER, "bounds", None)  # as for one that drops some of a text
     async with serving(limits={"max_total_tokens": 200}) as client:
         body = {"inputs": "ab" * 500_000, "parameters": {"max_new_tokens": 7}}
         status, _, reply = await client.post("/generate", body)

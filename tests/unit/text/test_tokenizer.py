@@ -27,19 +27,6 @@ def test_offsets_are_bytes_and_cover_the_text(text):
     assert {i for span in spans for i in range(span.start, span.stop)} == set(range(len(raw)))
 
 
-@settings(max_examples=100, deadline=None)
-@given(text=st.text(max_size=60))
-def test_no_token_stands_for_more_bytes_than_the_longest(text):
-    ids = TOKENIZER.encode(text, add_special_tokens=False)
-
-    assert TOKENIZER.max_token_bytes is not None
-    assert len(text.encode()) <= len(ids) * TOKENIZER.max_token_bytes
-
-
-def test_a_tokenizer_that_may_drop_text_names_no_longest_token():
-    assert Tokenizer(byte_fallback_tokenizer()).max_token_bytes is None
-
-
 def test_a_tokens_own_text_keeps_its_leading_space():
     fields = json.loads(byte_fallback_tokenizer().tokenizer_json)
     fields["decoder"]["decoders"].append({"type": "Strip", "content": " ", "start": 1, "stop": 0})

@@ -251,7 +251,7 @@ class Service:
         limits = self.config.limits
         if prompt.add_special_tokens:  # a chat has its images in parts of their own
             validation.check_modality(prompt.text)
-        validation.check_num_bytes(prompt.text, checked, limits, self.tokenizer.max_token_bytes)
+        validation.check_bounds(prompt.text, checked, limits, self.tokenizer.bounds)
         for head in validation.heads_to_count(prompt.text, checked, limits):
             head_ids = await self.tokenize(Prompt(head, prompt.add_special_tokens))
             validation.check_head(len(head_ids), checked, limits)

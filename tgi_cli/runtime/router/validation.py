@@ -20,6 +20,7 @@ from tgi_cli.runtime.config.resolved import RequestLimits, RouterConfig
 from tgi_cli.runtime.router import grammars
 from tgi_cli.runtime.router.schemas.common import float32
 from tgi_cli.runtime.router.schemas.generate import GenerateParameters, GreedyParameters
+from tgi_cli.runtime.text.token_bounds import TokenBounds
 from tgi_cli.runtime.types import Grammar, SamplingParams
 
 # TGI checks a request's length for its first scheduling chunk only; longer ones end at the limit.
@@ -256,21 +257,15 @@ def check_head(num_tokens: int, checked: CheckedParameters, limits: RequestLimit
         raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
 
 
-def check_num_bytes(
-    text: str, checked: CheckedParameters, limits: RequestLimits, max_token_bytes: int | None
+def check_bounds(
+    text: str, checked: CheckedParameters, limits: RequestLimits, bounds: TokenBounds | None
 ) -> None:
-    """Refuse a text with more bytes than the most that may be asked could stand for.
-
-    `max_token_bytes` is None where a tokenizer may drop some of a text.
-    """
-    if checked.truncate is not None or max_token_bytes is None or len(text) <= _COUNTED_CHARACTERS:
+    """Refuse a long text of which the vocabulary alone tells that it has too many tokens."""
+    if checked.truncate is not None or bounds is None or len(text) <= _COUNTED_CHARACTERS:
         return
-    num_tokens = limits.max_total_tokens
-    # A character has at most four bytes, so most texts needn't be encoded to know.
-    if 4 * len(text) > num_tokens * max_token_bytes:
-        num_bytes = len(text.encode(errors="surrogatepass"))
-        if num_bytes > num_tokens * max_token_bytes:
-            raise _too_long(f"more than {num_tokens}", _asked_at_least(checked, limits), limits)
+    if bounds.fewest(text) > limits.max_total_tokens:
+        asked = _asked_at_least(checked, limits)
+        raise _too_long(f"more than {limits.max_total_tokens}", asked, limits)
 
 
 def _asked_at_least(checked: CheckedParameters, limits: RequestLimits) -> int:

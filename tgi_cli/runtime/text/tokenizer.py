@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as _Tokenizer
 
 from tgi_cli.errors import CorruptModelError, ValidationError
 from tgi_cli.runtime.config.model_config import TextAssets
+from tgi_cli.runtime.text.token_bounds import bounds_of
 
 
 class TokenSpan(msgspec.Struct, frozen=True, gc=False):
@@ -49,7 +50,7 @@ class Tokenizer:
         self._letter_ids = self.encode("a", add_special_tokens=False)
         self._letter = self.decode(self._letter_ids, skip_special_tokens=False)
         self.vocab_size = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-        self.max_token_bytes = _max_token_bytes(assets.tokenizer_json, self._tokenizer)
+        self.bounds = bounds_of(assets.tokenizer_json, self._tokenizer)
         self.bos_token = assets.bos_token
         self.eos_token = assets.eos_token
 
@@ -117,26 +118,3 @@ def _reported() -> Iterator[None]:
         raise ValidationError("tokenizer error the text holds a lone surrogate") from exc
     except Exception as exc:
         raise ValidationError("tokenizer error the text can't be tokenized") from exc
-
-
-def _max_token_bytes(tokenizer_json: str, tokenizer: _Tokenizer) -> int | None:
-    """Return the bytes of text that one token can stand for, or None if it may be any number.
-
-    Only where every byte of a text goes into a token: byte-level BPE without a normalizer that
-    could drop some, and without added tokens that take the spaces beside them.
-    """
-    fields = msgspec.json.decode(tokenizer_json)
-    before = fields.get("pre_tokenizer") or {}
-    steps = before.get("pretokenizers") or [before]
-    added = tokenizer.get_added_tokens_decoder().values()
-    if (
-        fields.get("normalizer") is not None
-        or not any(step.get("type") == "ByteLevel" for step in steps)
-        or any(step.get("behavior") == "Removed" for step in steps)
-        or any(token.lstrip or token.rstrip for token in added)
-    ):
-        return None
-    # In its vocabulary each byte is one character.
-    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
-    longest_added = max((len(token.content.encode()) for token in added), default=1)
-    return max(longest_added, *map(len, vocabulary), 1)
