@@ -38,15 +38,14 @@ class MemoryPlan:
 
     @property
     def weights_bytes(self) -> int:
-        config = self._model.config
         has_native_kernels = self._hardware.has_native_kernels
         if self._options.quantize == "gguf" and has_native_kernels:
-            embedding_bytes = config.vocab_size * config.hidden_size * _BYTES[self.dtype]
-            return self._model.weights.num_bytes_on_grid + embedding_bytes
-        # The embedding is read as it is, the head in panels; if they are tied, it is there twice.
-        num_twice = config.vocab_size * config.hidden_size if config.tie_word_embeddings else 0
+            config = self._model.config
+            # A head of its own leaves the embedding, which is read as it is, in plain numbers.
+            num_plain = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+            return self._model.weights.num_bytes_on_grid + num_plain * _BYTES[self.dtype]
         dtype: Dtype = self.dtype if has_native_kernels else "float32"
-        return (self._model.weights.num_parameters + num_twice) * _BYTES[dtype]
+        return self._model.weights.num_parameters * _BYTES[dtype]
 
     @property
     def block_bytes(self) -> int:

@@ -14,7 +14,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
-from tgi_cli.runtime.layers.embedding import Embedding
+from tgi_cli.runtime.layers.embedding import Embedding, OwnEmbedding, TiedEmbedding
 from tgi_cli.runtime.layers.linear import Projection
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.blocks import DecoderLayer, DecoderStack
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 class Llama:
     def __init__(self, config: ModelConfig, weights: Weights, backend: AttentionBackend) -> None:
         # The largest first: packing needs the tensor twice, and now nothing else is there yet.
-        self._head = Projection(
-            weights.get_matrix(EMBEDDING if config.tie_word_embeddings else HEAD)
-        )
+        is_tied = config.tie_word_embeddings
+        self._head = Projection(weights.get_matrix(EMBEDDING if is_tied else HEAD))
         self._vocab_size = config.vocab_size
         self._logits = torch.empty(0, config.vocab_size)
-        self._embedding = Embedding(weights.get(EMBEDDING))
+        self._embedding: Embedding = (
+            TiedEmbedding(self._head) if is_tied else OwnEmbedding(weights.get(EMBEDDING))
+        )
         layers = [
             DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
         ]
