@@ -60,6 +60,7 @@ TABLE: dict[str, Row] = {
         f"{BASE} kernels runtime.platforms runtime.distributed", "torch"
     ),
     "runtime.models": row(COMPUTE, "torch"),
+    "runtime.quantize": row(f"{COMPUTE} runtime.models runtime.text", "torch"),
     "runtime.engine": row(f"{COMPUTE} runtime.models runtime.text runtime.ipc", "torch"),
     # Owners of no tensors: they plan, count and talk.
     "runtime.engine.scheduler": row(f"{BASE} runtime.engine"),

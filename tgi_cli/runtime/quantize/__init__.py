@@ -1,0 +1,1 @@
+"""`tgi quantize`: grids, solvers, calibration, checkpoints and their quality."""

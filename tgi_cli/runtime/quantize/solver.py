@@ -1,0 +1,101 @@
+"""What solvers take and give.
+
+`Solver` rounds one weight, knowing the Gram matrix of its inputs. `LayerSolver` walks the
+projections of one decoder layer: it decides what each is calibrated on, and may move scales from
+one weight into another before any is rounded. Neither reads or writes files, and neither moves
+from layer to layer: that is the pipeline's work.
+
+A layer's tensors are named without their prefix: `self_attn.q_proj.weight`.
+N output features, K input features; S windows of L tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LayerTensors = Mapping[str, "Tensor"]
+OnProjection = Callable[[str], None]  # is given the name of each projection when it is done
+
+PROJECTIONS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)  # what is quantised of each layer, in the order of use
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A rounded weight, and how far it is from what it should be.
+
+    `loss` is the mean over calibration tokens of |W x - Q x|^2, and `relative_loss` the same over
+    |W x|^2; None without calibration. `damping` is what was added to the Gram matrix's diagonal,
+    as a share of the diagonal's mean; None where the solver needs no inverse.
+    """
+
+    linear: QuantizedLinear
+    loss: float | None
+    relative_loss: float | None
+    damping: float | None
+
+
+class Solver(Protocol):
+    def solve(self, weight: Tensor, gram: Tensor, grid: Grid) -> Solution:
+        """Round `weight` [N, K] fp32; `gram` [K, K] is the mean of x x^T over tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSolution:
+    """A layer after its solver.
+
+    `solutions` are by projection, as in PROJECTIONS. `tensors` are all others of the layer, norms
+    and biases, fp32: changed where a scale was folded into them, and then on the grid of the type
+    that they are stored in.
+    """
+
+    solutions: dict[str, Solution]
+    tensors: dict[str, Tensor]
+
+    def dequantized(self) -> dict[str, Tensor]:
+        """Return all tensors of the layer in fp32, as a reader of the checkpoint computes them."""
+        weights = {
+            f"{name}.weight": solution.linear.dequantize()
+            for name, solution in self.solutions.items()
+        }
+        return {**self.tensors, **weights}
+
+
+class Activations:
+    """What goes into one decoder layer, for every calibration window; replaced layer by layer.
+
+    quantized: fp32 [S, L, hidden], under the quantised layers before; overwritten in place.
+    original: the same under the original layers; kept only for solvers with error feedback.
+    """
+
+    def __init__(self, embedded: Tensor, *, keeps_original: bool) -> None:
+        self.quantized = embedded
+        self.original = embedded.clone() if keeps_original else None
+
+
+class LayerSolver(Protocol):
+    needs_calibration: bool  # False: `activations` may be None
+    needs_original: bool  # whether `Activations` must keep the original stream
+
+    def solve_layer(
+        self, layer: LayerTensors, activations: Activations | None, on_projection: OnProjection
+    ) -> LayerSolution:
+        """Quantise one layer, given all of its tensors in fp32. `activations` are left alone.
+
+        Raises:
+            CorruptModelError: a weight or an activation isn't finite; the message names it.
+        """
