@@ -9,6 +9,7 @@ import msgspec
 
 from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+from tgi_cli.runtime.config.stored_tensors import num_parameters
 
 GIB = 1 << 30
 
@@ -57,4 +58,4 @@ def hardware(*, num_cores: int = 3, memory_bytes: int = 4 * GIB) -> HardwareFact
 def memory_for_tokens(num_tokens: int, model: ModelStub) -> int:
     """Return the available memory in which `num_tokens` of KV cache fit, and hardly more."""
     cache_bytes = num_tokens * TOKEN_BYTES / 0.9
-    return int((model.weights.num_parameters * 2 + cache_bytes) / 0.95) + 64
+    return int((num_parameters(model.config) * 2 + cache_bytes) / 0.95) + 64

@@ -235,7 +235,8 @@ def test_any_options_are_refused_or_give_limits_that_fit_together(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"quantize": "awq"}, "`quantize` is awq, which this version can't serve"),
+        ({"quantize": "awq"}, "aren't quantised"),
+        ({"quantize": "exl2"}, "ExLlamaV2"),
         ({"quantize": "gguf"}, "isn't a GGUF file"),
         ({"kv_cache_dtype": "fp8_e5m2"}, "which needs a GPU"),
     ],

@@ -172,7 +172,7 @@ def test_a_missing_and_a_misshapen_tensor_are_named(copy):
         ({"num_attention_heads": 0}, CorruptModelError, "num_attention_heads"),
         ({"num_key_value_heads": 3}, CorruptModelError, "divisor of 4"),
         ({"hidden_act": "gelu"}, UnsupportedModelError, "gelu"),
-        ({"quantization_config": {"quant_method": "awq"}}, UnsupportedModelError, r"\(awq\)"),
+        ({"quantization_config": {"quant_method": "hqq"}}, UnsupportedModelError, "'hqq'"),
         ({"rope_parameters": {"rope_type": "longrope"}}, UnsupportedModelError, "longrope"),
         ({"rms_norm_eps": -1}, CorruptModelError, "rms_norm_eps"),
         ({"dtype": "float8"}, UnsupportedModelError, "float8"),

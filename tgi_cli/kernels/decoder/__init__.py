@@ -105,9 +105,9 @@ class _Step(ctypes.Structure):
 
 
 def can_run(layers: list[Layer]) -> bool:
-    """Whether every product of the layers is packed for the native library."""
+    """Whether every product of the layers is packed for the native library, inputs in order."""
     return native.is_available() and all(
-        isinstance(product.weight, NativeWeight)
+        isinstance(product.weight, NativeWeight) and product.input_order is None
         for layer in layers
         for product in (layer.qkv, layer.out, layer.gate_up, layer.down)
     )

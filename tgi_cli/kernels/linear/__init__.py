@@ -43,6 +43,7 @@ class PackedLinear:
     num_out_features: int
     num_bytes: int
     is_gated: bool
+    input_order: Tensor | None = None  # [K]: the weight's columns multiply x[:, input_order]
 
 
 def pack(
@@ -56,7 +57,8 @@ def pack(
     num_out = num_rows // 2 if gated else num_rows
     if native.is_available():
         packed = _pack_native(weight, bias, gated=gated)
-        return PackedLinear(packed, None, num_out, packed.num_bytes, gated)
+        order = weight.input_order if isinstance(weight, Codes) else None
+        return PackedLinear(packed, None, num_out, packed.num_bytes, gated, order)
     plain = weight.dequantize() if isinstance(weight, Codes) else weight.float().contiguous()
     bias = None if bias is None else bias.float().contiguous()
     return PackedLinear(plain, bias, num_out, plain.numel() * 4, gated)
@@ -81,6 +83,8 @@ def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
     assert out.stride(1) == 1, out.stride()
     assert out.shape[1] >= packed.num_out_features, out.shape
     assert x.dtype == torch.float32, x.dtype
+    if packed.input_order is not None:
+        x = x.index_select(1, packed.input_order)
     assert x.stride(1) == 1, x.stride()
     assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape
     pointer, size = native.Pointer, native.Int

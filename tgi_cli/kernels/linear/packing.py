@@ -53,13 +53,15 @@ class Codes:
     """A weight [N, K] on a grid: code * scale + offset, a scale for each group of a row's codes.
 
     codes: [N, K] int8 without offsets, or uint8 below 16 with them; scales, offsets: [N,
-    ceil(K / group_size)], both fp16 or both fp32. `group_size` is any number from 1 up.
+    ceil(K / group_size)], both fp16 or both fp32. `group_size` is any number from 1 up. Column j
+    multiplies input feature `input_order[j]`, or j without one.
     """
 
     codes: Tensor
     scales: Tensor
     offsets: Tensor | None
     group_size: int
+    input_order: Tensor | None = None  # [K] int64, a permutation
 
     def dequantize(self) -> Tensor:
         """Return the weights [N, K] in fp32, each rounded once."""
@@ -68,6 +70,8 @@ class Codes:
         weights = self.codes.double() * scales
         if self.offsets is not None:
             weights += self.offsets.double().repeat_interleave(self.group_size, 1)[:, :num_k]
+        if self.input_order is not None:
+            weights = weights[:, torch.argsort(self.input_order)]
         return weights.float()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.quantization.choice import BITSANDBYTES, ON_THE_FLY, check_dtype
 from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.config.shards import num_shards, num_visible_devices
 
@@ -30,7 +31,6 @@ _AT_LEAST_ONE = (
 )
 _MAX_THREADS = 1024
 _UNASKED = ServeOptions()
-_BITSANDBYTES = ("bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4")
 
 
 def check_options(options: ServeOptions, num_driver_devices: int = 0) -> None:
@@ -146,16 +146,15 @@ def _check_device(options: ServeOptions) -> None:
 
 def _check_formats(options: ServeOptions) -> None:
     quantize = options.quantize
-    if options.dtype is not None and quantize not in (None, "gguf", *_BITSANDBYTES):
+    if quantize is not None:
+        check_dtype(options, quantize)
+    if quantize == "exl2":
         raise ArgumentError(
-            "Only 1 can be set between `dtype` and `quantize`, as they both decide how goes the "
-            "final model."
+            "`quantize` is exl2, whose layout only ExLlamaV2's GPU kernels read",
+            hint="Serve a GPTQ or AWQ version of the model.",
         )
-    if quantize not in (None, "gguf"):
-        raise ArgumentError(
-            f"`quantize` is {quantize}, which this version can't serve; it takes gguf, or "
-            "none for weights of float32, float16 or bfloat16"
-        )
+    if quantize in ("eetq", "fp8", *BITSANDBYTES) and quantize not in ON_THE_FLY:
+        raise ArgumentError(f"`quantize` is {quantize}, which this version can't serve")
     if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
         raise ArgumentError(
             f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "

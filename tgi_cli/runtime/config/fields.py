@@ -7,7 +7,7 @@ at.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tgi_cli.errors import CorruptModelError
@@ -18,7 +18,10 @@ class Fields:
 
     def __init__(self, raw: Mapping[str, Any], source: str) -> None:
         self._raw = raw
-        self._source = source
+        self.source = source
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
 
     def get(self, key: str) -> Any:
         """Return the raw value; a null counts as absent."""
@@ -30,7 +33,7 @@ class Fields:
             return None
         if not isinstance(value, Mapping):
             raise self.wrong(key, value, "an object")
-        return Fields(value, f"{self._source}: {key}")
+        return Fields(value, f"{self.source}: {key}")
 
     def size(self, key: str, *, limit: int, default: int | None = None) -> int:
         """Return an integer from 1 to `limit`."""
@@ -67,4 +70,4 @@ class Fields:
 
     def wrong(self, key: str, value: object, expected: str) -> CorruptModelError:
         found = "missing" if value is None else f"{str(value)[:80]!r}"
-        return CorruptModelError(f"{self._source}: {key!r} must be {expected}; it is {found}.")
+        return CorruptModelError(f"{self.source}: {key!r} must be {expected}; it is {found}.")

@@ -45,19 +45,11 @@ def parse_hf_config(raw: Mapping[str, Any], source: str = "config.json") -> Mode
     """Return the model that `raw` describes.
 
     Raises:
-        UnsupportedModelError: another architecture, activation or quantised weights.
+        UnsupportedModelError: another architecture or activation.
         CorruptModelError: a key that is missing, mistyped or out of bounds; the message names it.
     """
     fields = Fields(raw, source)
     family = _family(fields)
-    quantization = fields.section("quantization_config")
-    if quantization is not None:
-        method = quantization.text("quant_method") or "unknown method"
-        raise UnsupportedModelError(
-            f"The checkpoint is quantised ({method[:40]}); this build serves plain 16 and 32-bit "
-            "checkpoints.",
-            hint="Use the model's original repository, or a GGUF file of it.",
-        )
     activation = fields.text("hidden_act") or "silu"
     if activation not in ("silu", "swish"):
         raise UnsupportedModelError(f"{source}: hidden_act {activation!r}; this build has 'silu'.")

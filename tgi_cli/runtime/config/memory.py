@@ -9,7 +9,9 @@ from tgi_cli.errors import CapacityError
 from tgi_cli.runtime.config.facts import HardwareFacts, ModelFacts
 from tgi_cli.runtime.config.model_config import Dtype
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.start_notes import show_bytes
+from tgi_cli.runtime.config.stored_tensors import weights_bytes
 
 BLOCK_SIZE = 32  # tokens; the CPU kernels know no other
 _BYTES: dict[Dtype, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -19,7 +21,14 @@ _USABLE_SHARE = 0.95  # of the memory that the system calls available
 class MemoryPlan:
     """Sizes in bytes, known before anything is loaded."""
 
-    def __init__(self, options: ServeOptions, model: ModelFacts, hardware: HardwareFacts) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        model: ModelFacts,
+        hardware: HardwareFacts,
+        quantization: Quantization | None = None,
+    ) -> None:
+        self._quantization = quantization
         self._options = options
         self._model = model
         self._hardware = hardware
@@ -45,7 +54,9 @@ class MemoryPlan:
             num_plain = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
             return self._model.weights.num_bytes_on_grid + num_plain * _BYTES[self.dtype]
         dtype: Dtype = self.dtype if has_native_kernels else "float32"
-        return self._model.weights.num_parameters * _BYTES[dtype]
+        return weights_bytes(
+            self._model.config, self._quantization, _BYTES[dtype], packs=has_native_kernels
+        )
 
     @property
     def block_bytes(self) -> int:

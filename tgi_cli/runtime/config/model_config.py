@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from tgi_cli.runtime.config.quantization import Quantization
+
 Dtype = Literal["float32", "float16", "bfloat16"]
 Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 
@@ -61,7 +63,8 @@ class WeightsSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: tuple[str, ...]
     num_bytes: int  # of all tensors as stored
     num_parameters: int
-    num_bytes_on_grid: int = 0  # in memory, if quantised matrices stay as they are
+    num_bytes_on_grid: int = 0  # in memory, if a GGUF file's matrices stay as they are
+    quantization: Quantization | None = None  # of safetensors, or to be done while loading
 
 
 class TextAssets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,13 +10,13 @@ import dataclasses
 
 import msgspec
 
-from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.check_options import check_options, warnings_of
 from tgi_cli.runtime.config.facts import HardwareFacts, ModelFacts
 from tgi_cli.runtime.config.memory import BLOCK_SIZE, MemoryPlan
 from tgi_cli.runtime.config.model_config import ModelConfig, RopeScaling
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.parsers import is_ip_address
+from tgi_cli.runtime.config.quantization.choice import choose
 from tgi_cli.runtime.config.resolved import (
     EngineConfig,
     LogConfig,
@@ -55,7 +55,8 @@ class _Resolver:
         self._model = model
         self._hardware = hardware
         self._config = _with_rope_options(model.config, options)
-        self._memory = MemoryPlan(options, model, hardware)
+        self._choice = choose(options, model)
+        self._memory = MemoryPlan(options, model, hardware, self._choice.quantization)
         self._notes = StartNotes(warnings_of(options, hardware.num_gpus))
 
     def resolve(self) -> ResolvedConfig:
@@ -79,12 +80,8 @@ class _Resolver:
             self._notes.warn("`revision` has no effect: the model's files are local")
         asked = "asked for" if options.dtype else "the checkpoint's own"
         decide("dtype", self._memory.dtype, f"{asked}; computed in float32")
-        if options.quantize == "gguf" and model.weights.kind != "gguf":
-            raise ArgumentError(
-                f"`quantize` is gguf, but {model.model_id} isn't a GGUF file; leave --quantize out"
-            )
-        if options.quantize:
-            decide("quantize", options.quantize, "asked for; Q4_0, Q4_1 and Q8_0 stay as they are")
+        if self._choice.name is not None:
+            decide("quantize", self._choice.name, self._choice.reason)
         decide(
             "kv_cache_dtype",
             self._memory.kv_cache_dtype,
@@ -136,7 +133,9 @@ class _Resolver:
         )
         return EngineConfig(
             model=self._config,
-            weights=self._model.weights,
+            weights=msgspec.structs.replace(
+                self._model.weights, quantization=self._choice.quantization
+            ),
             eos_token_ids=self._model.eos_token_ids,
             device="cpu",
             dtype=self._memory.dtype,

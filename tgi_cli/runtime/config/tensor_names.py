@@ -40,6 +40,15 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return tensors
 
 
+def projections(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Return output and input features of every matrix that is multiplied, by its module's name."""
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in expected_tensors(config).items()
+        if len(shape) == 2 and name != EMBEDDING
+    }
+
+
 def _layer_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     hidden, inner = config.hidden_size, config.intermediate_size
     q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim

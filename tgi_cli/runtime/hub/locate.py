@@ -23,11 +23,14 @@ from tgi_cli.errors import (
 from tgi_cli.runtime.config.gguf_config import parse_gguf_metadata
 from tgi_cli.runtime.config.hf_config import parse_hf_config
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.stored_tensors import num_parameters
 from tgi_cli.runtime.hub.check_tensors import check_tensors
 from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_json
+from tgi_cli.runtime.hub.quantization_files import read_quantization
 from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets, with_tokenizer_config
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 
@@ -129,10 +132,12 @@ def _locate_folder(
         raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
     raw_config = read_json(folder / "config.json")
     config = parse_hf_config(raw_config)
+    quantization = read_quantization(folder, raw_config)
     holder = folder if weights_folder is None else Path(weights_folder).expanduser()
     if not holder.is_dir():
         raise ModelNotFoundError(f"{weights_folder}: no such folder (--weights-cache-override).")
-    weights = _checked_weights(config, "safetensors", _safetensors_files(model_id, holder))
+    files = _safetensors_files(model_id, holder)
+    weights = _checked_weights(config, "safetensors", files, quantization)
     text = read_text_assets(folder, tokenizer_config_path)
     eos = eos_token_ids(folder, raw_config, text)
     return LocatedModel(model_id, None, None, config, weights, eos, text)
@@ -146,19 +151,21 @@ def _check_no_weights_folder(model_id: str, weights_folder: str | None) -> None:
         )
 
 
-def _checked_weights(config: ModelConfig, kind: str, files: list[Path]) -> WeightsSource:
+def _checked_weights(
+    config: ModelConfig, kind: str, files: list[Path], quantization: Quantization | None = None
+) -> WeightsSource:
     source = msgspec.convert(
         {"kind": kind, "files": [str(f) for f in files], "num_bytes": 0, "num_parameters": 0},
         WeightsSource,
     )
     reader = WeightsReader(source)
-    check_tensors(config, reader)
-    num_bytes, num_parameters = reader.totals()
+    check_tensors(config, reader, quantization)
     return msgspec.structs.replace(
         source,
-        num_bytes=num_bytes,
-        num_parameters=num_parameters,
+        num_bytes=reader.num_bytes(),
+        num_parameters=num_parameters(config),
         num_bytes_on_grid=reader.num_bytes_on_grid(),
+        quantization=quantization,
     )
 
 

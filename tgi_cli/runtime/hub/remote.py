@@ -24,6 +24,8 @@ from tgi_cli.errors import ModelNotFoundError
 _SMALL_FILES = [
     "config.json",
     "generation_config.json",
+    "quantize_config.json",
+    "quant_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.json",

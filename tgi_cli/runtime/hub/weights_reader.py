@@ -72,10 +72,9 @@ class WeightsReader:
         stored = self._stored_name(name)
         self._places[stored].release(stored)
 
-    def totals(self) -> tuple[int, int]:
-        """Return bytes and parameters of all tensors."""
-        infos = [file.tensors[name] for name, file in self._places.items()]
-        return sum(i.num_bytes for i in infos), sum(i.num_elements for i in infos)
+    def num_bytes(self) -> int:
+        """Return the bytes of all tensors as they are stored."""
+        return sum(file.tensors[name].num_bytes for name, file in self._places.items())
 
     def num_bytes_on_grid(self) -> int:
         """Return the bytes in memory with every matrix on its own grid, where it has one we keep.

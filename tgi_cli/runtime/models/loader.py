@@ -31,5 +31,11 @@ def load_model(
         CorruptModelError: a file changed since it was checked.
     """
     cpu.give_back_freed_memory()
-    weights = Weights(WeightsReader(source), config, dtype, keeps_grid=keeps_grid)
+    weights = Weights(
+        WeightsReader(source),
+        config,
+        dtype,
+        quantization=source.quantization,
+        keeps_grid=keeps_grid,
+    )
     return MODELS[config.family](config, weights, backend)

@@ -12,16 +12,27 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tgi_cli.errors import CorruptModelError
 from tgi_cli.kernels.dequantize_gguf import codes_of, dequantize
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
+from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.tensor_names import projections
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
+from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 
 _PLAIN_TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
 }
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -34,9 +45,20 @@ class Weights:
     """The tensors of one checkpoint, by their Hugging Face names."""
 
     def __init__(
-        self, reader: WeightsReader, config: ModelConfig, dtype: Dtype, *, keeps_grid: bool = False
+        self,
+        reader: WeightsReader,
+        config: ModelConfig,
+        dtype: Dtype,
+        *,
+        quantization: Quantization | None = None,
+        keeps_grid: bool = False,
     ) -> None:
         self._reader = reader
+        self._quantization = quantization
+        self._sizes = projections(config)
+        self._converted = (
+            frozenset() if quantization is None else quantization.converted_of(self._sizes)
+        )
         self._keeps_grid = keeps_grid
         self._config = config
         self._dtype = TORCH_DTYPES[dtype]
@@ -51,7 +73,10 @@ class Weights:
         return tensor
 
     def get_matrix(self, name: str) -> Tensor | Codes:
-        """Return one weight [N, K]: on its own grid if that is asked for and it has one."""
+        """Return one weight [N, K]: on its own grid if it has one that is kept."""
+        module = name.removesuffix(".weight")
+        if self._quantization is not None and module in self._converted:
+            return self._read_quantized(self._quantization, module)
         raw = self._reader.read(name)
         codes = codes_of(_bytes_of(raw), raw.dtype, raw.shape) if self._keeps_grid else None
         if codes is None:
@@ -62,6 +87,22 @@ class Weights:
             offsets = None if codes.offsets is None else undo(codes.offsets)
             codes = Codes(undo(codes.codes), undo(codes.scales), offsets, codes.group_size)
         return codes
+
+    def _read_quantized(self, quantization: Quantization, module: str) -> Tensor | Codes:
+        suffixes = quantization.tensors(*self._sizes[module])
+        names = {suffix: f"{module}.{suffix}" for suffix in suffixes}
+        tensors = {
+            suffix: _decode(self._reader.read(name))
+            for suffix, name in names.items()
+            if self._reader.find(name) is not None
+        }
+        for suffix in tensors:
+            self._reader.release(names[suffix])
+        try:
+            matrix = load_matrix(quantization, tensors)
+        except BadTensorError as exc:
+            raise CorruptModelError(f"Tensor {names[exc.suffix]!r}: {exc}.") from exc
+        return matrix if isinstance(matrix, Codes) else matrix.to(self._dtype)
 
     def _num_heads(self, name: str) -> int:
         return self._config.num_heads if "q_proj" in name else self._config.num_kv_heads

@@ -1,0 +1,175 @@
+"""Each format's tensors, written by the tests' own packers, are read back to the last bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders.packers import (
+    RandomGrid,
+    bit_stream,
+    pack_awq,
+    pack_compressed,
+    pack_gptq,
+    pack_marlin,
+    random_grid,
+)
+from tgi_cli.kernels import linear
+from tgi_cli.kernels.linear import Codes
+from tgi_cli.runtime.config.quantization import Awq, Gptq, Marlin, PackQuantized
+from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
+from tgi_cli.runtime.layers.quantization.bit_stream import unpack
+
+
+def gptq(bits: int = 4, group_size: int | None = 32, **changes: bool) -> Gptq:
+    settings = {"is_symmetric": False, "has_act_order": False, "stores_zero_minus_one": False}
+    return Gptq(bits=bits, group_size=group_size, **{**settings, **changes})
+
+
+def shuffled(grid: RandomGrid) -> RandomGrid:
+    """Return the grid with the groups of its input features anywhere, as act-order leaves them."""
+    order = torch.randperm(len(grid.groups), generator=torch.Generator().manual_seed(3))
+    return dataclasses.replace(grid, groups=grid.groups[order])
+
+
+def widened(matrix: torch.Tensor | Codes) -> torch.Tensor:
+    return matrix.dequantize() if isinstance(matrix, Codes) else matrix
+
+
+@given(
+    bits=st.sampled_from([2, 3, 4, 8]), num_rows=st.integers(1, 5), num_runs=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(deadline=None, max_examples=40)
+def test_a_stream_of_codes_is_unpacked(bits, num_rows, num_runs, seed):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(0, 1 << bits, (num_rows, 32 * num_runs), generator=generator)
+
+    assert torch.equal(unpack(bit_stream(codes, bits), bits).long(), codes)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("group_size", [32, None])
+@pytest.mark.parametrize("is_symmetric", [True, False])
+@pytest.mark.parametrize("has_act_order", [True, False])
+def test_gptq_is_read(bits, version, group_size, is_symmetric, has_act_order):
+    grid = random_grid(
+        64, 160, group_size, bits, is_symmetric=is_symmetric, lowest_zero=int(version == 1)
+    )
+    grid = shuffled(grid) if has_act_order else grid
+    format = gptq(bits, group_size, stores_zero_minus_one=version == 1)
+
+    matrix = load_matrix(format, pack_gptq(grid, bits, version=version))
+
+    assert torch.equal(widened(matrix), grid.weights())
+    assert isinstance(matrix, Codes) or (bits == 8 and not is_symmetric)
+
+
+def test_awq_is_read():
+    grid = random_grid(72, 96, 48)
+
+    matrix = load_matrix(Awq(group_size=48), pack_awq(grid))
+
+    assert torch.equal(widened(matrix), grid.weights())
+
+
+@pytest.mark.parametrize("group_size", [64, None])
+def test_marlins_tiles_are_read(group_size):
+    grid = random_grid(128, 192, group_size, is_symmetric=True)
+
+    matrix = load_matrix(Marlin(group_size=group_size), pack_marlin(grid))
+
+    assert torch.equal(widened(matrix), grid.weights())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("is_symmetric", [True, False])
+@pytest.mark.parametrize("group_size", [32, None])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_packed_integers_of_compressed_tensors_are_read(bits, is_symmetric, group_size, dtype):
+    grid = random_grid(37, 96, group_size, bits, is_symmetric=is_symmetric, dtype=dtype)
+    format = PackQuantized(bits=bits, group_size=group_size, is_symmetric=is_symmetric)
+
+    matrix = load_matrix(format, pack_compressed(grid, bits, is_symmetric=is_symmetric))
+
+    assert torch.equal(widened(matrix), grid.weights())
+
+
+def test_one_scale_of_a_whole_tensor_is_read():
+    grid = random_grid(37, 96, None, is_symmetric=True)
+    grid = dataclasses.replace(grid, s=grid.s[:1].expand(37, 1))
+    format = PackQuantized(bits=4, group_size=None, is_symmetric=True, has_one_scale=True)
+    tensors = {**pack_compressed(grid, 4, is_symmetric=True), "weight_scale": grid.s[0]}
+
+    assert torch.equal(widened(load_matrix(format, tensors)), grid.weights())
+
+
+@pytest.mark.parametrize("has_act_order", [True, False])
+def test_a_product_has_the_bits_of_the_plain_weights(has_act_order):
+    grid = random_grid(64, 160, 32)
+    grid = shuffled(grid) if has_act_order else grid
+    x = torch.randn(5, 160, generator=torch.Generator().manual_seed(1))
+    matrix = load_matrix(gptq(), pack_gptq(grid, 4, version=2))
+    assert isinstance(matrix, Codes)
+    order = torch.arange(160) if matrix.input_order is None else matrix.input_order
+
+    y = linear.linear(x, linear.pack(matrix))
+
+    plain = linear.pack(grid.weights()[:, order].contiguous())
+    assert torch.equal(y, linear.linear(x[:, order], plain))
+
+
+def test_symmetric_codes_keep_scales_of_16_bits():
+    matrix = load_matrix(
+        gptq(), pack_gptq(random_grid(64, 160, 32, is_symmetric=True), 4, version=2)
+    )
+
+    assert isinstance(matrix, Codes)
+    assert matrix.scales.dtype == torch.float16
+
+
+def test_groups_of_unequal_size_are_dequantised():
+    grid = random_grid(64, 96, 32)
+    grid = dataclasses.replace(grid, groups=torch.where(grid.groups == 1, 2, grid.groups))
+
+    matrix = load_matrix(gptq(), pack_gptq(grid, 4, version=2))
+
+    assert isinstance(matrix, torch.Tensor)
+    assert torch.equal(matrix, grid.weights())
+
+
+def test_zero_points_that_gptqmodel_took_from_a_whole_word_are_read():
+    grid = random_grid(64, 96, 32)
+    assert int(grid.z.min()) == 0
+    tensors = pack_gptq(grid, 4, version=2)
+    ones = torch.tensor(0x11111111, dtype=torch.int32)
+    tensors["qzeros"] = (tensors["qzeros"].long() - ones).to(torch.int32)
+
+    matrix = load_matrix(gptq(stores_zero_minus_one=True, borrows=True), tensors)
+
+    assert torch.equal(widened(matrix), grid.weights())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "reason"),
+    [
+        ("scales", float("nan"), "not a number"),
+        ("scales", float("inf"), "infinite"),
+        ("g_idx", 3, "0 to 2"),
+        ("g_idx", -1, "0 to 2"),
+        ("qzeros", -1, "a zero point is 0"),
+    ],
+)
+def test_numbers_that_no_weight_has_are_refused_by_tensor(suffix, value, reason):
+    tensors = pack_gptq(random_grid(64, 96, 32, lowest_zero=1), 4, version=1)
+    tensors[suffix].view(-1)[5] = value
+
+    with pytest.raises(BadTensorError, match=reason) as caught:
+        load_matrix(gptq(stores_zero_minus_one=True), tensors)
+
+    assert caught.value.suffix == suffix

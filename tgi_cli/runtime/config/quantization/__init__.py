@@ -1,0 +1,58 @@
+"""Quantised checkpoints, by an allow-list: each format's own parser reads the keys that it knows.
+
+`Quantization` is one struct a format, with the tensors that a projection [N, K] lies in and the
+bytes that it takes. A new format is a file here, one in `runtime/layers/quantization`, and a line
+in both tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tgi_cli.errors import UnsupportedModelError
+from tgi_cli.runtime.config.fields import Fields
+from tgi_cli.runtime.config.quantization.awq import Awq, parse_awq
+from tgi_cli.runtime.config.quantization.compressed_tensors import (
+    PackQuantized,
+    parse_compressed_tensors,
+)
+from tgi_cli.runtime.config.quantization.gptq import Gptq, Marlin, parse_gptq
+
+__all__ = ["Awq", "Gptq", "Marlin", "PackQuantized", "Quantization", "parse_quantization"]
+
+Quantization = Awq | Gptq | Marlin | PackQuantized
+
+_PARSERS: dict[str, Callable[[Fields], Quantization]] = {
+    "awq": parse_awq,
+    "compressed-tensors": parse_compressed_tensors,
+    "gptq": parse_gptq,
+    "marlin": parse_gptq,
+}
+
+
+def parse_quantization(
+    raw: Mapping[str, Any], source: str, default_method: str | None = None
+) -> Quantization:
+    """Return the format that a `quantization_config` describes.
+
+    Raises:
+        UnsupportedModelError: another method, or a variant of one that isn't read here.
+        CorruptModelError: a key that is missing, mistyped or out of bounds; the message names it.
+    """
+    fields = Fields(raw, source)
+    method = fields.text("quant_method") or default_method
+    if method is None:
+        raise fields.wrong("quant_method", None, "a string")
+    if method == "exl2":
+        raise UnsupportedModelError(
+            "The checkpoint is quantised with exl2, which only ExLlamaV2's GPU kernels read.",
+            hint="Use a GPTQ or AWQ version of the model, or quantise the original yourself.",
+        )
+    parser = _PARSERS.get(method)
+    if parser is None:
+        raise UnsupportedModelError(
+            f"{source}: quant_method {method[:40]!r}; this build reads {', '.join(_PARSERS)}.",
+            hint="Use the model's original repository, or a GGUF file of it.",
+        )
+    return parser(fields)

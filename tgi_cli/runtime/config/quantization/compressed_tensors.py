@@ -1,0 +1,111 @@
+"""Checkpoints of compressed-tensors, which llmcompressor writes.
+
+Weights only: what the configuration says of activations and of the KV cache is about speed on
+GPUs; here both stay as they are, which is more exact.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from tgi_cli.errors import UnsupportedModelError
+from tgi_cli.runtime.config.fields import Fields
+from tgi_cli.runtime.config.quantization.format import (
+    HALVES,
+    INT32,
+    Format,
+    StoredTensor,
+    num_groups,
+    num_words,
+)
+from tgi_cli.runtime.config.quantization.values import (
+    MAX_GROUP_SIZE,
+    check_bits,
+    module_names,
+    refuse_if_set,
+)
+
+
+class PackQuantized(Format, frozen=True, kw_only=True, tag="pack-quantized"):
+    """w[n, k] = (q - z) * s in 4 or 8 bits, with z and s of n and the group of k."""
+
+    methods: ClassVar = ("compressed-tensors",)
+
+    bits: Literal[4, 8]
+    group_size: int | None  # None: one group
+    is_symmetric: bool
+    has_act_order: bool = False
+    has_one_scale: bool = False  # of the whole tensor
+
+    def tensors(self, num_out: int, num_in: int) -> dict[str, StoredTensor]:
+        groups = num_groups(num_in, self.group_size)
+        words = num_words(num_in, self.bits, "input")
+        scale_shape = (1,) if self.has_one_scale else (num_out, groups)
+        tensors = {
+            "weight_packed": StoredTensor((num_out, words), INT32),
+            "weight_scale": StoredTensor(scale_shape, HALVES),
+        }
+        if not self.is_symmetric:
+            zero_words = -(-num_out * self.bits // 32)
+            tensors["weight_zero_point"] = StoredTensor((zero_words, groups), INT32)
+        if self.has_act_order:
+            tensors["weight_g_idx"] = StoredTensor((num_in,), INT32)
+        return tensors
+
+    def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
+        groups = num_groups(num_in, self.group_size)
+        if self.bits == 8:
+            return num_out * (num_in + 4 * groups if self.is_symmetric else num_in * plain_bytes)
+        return num_out * (num_in // 2 + 8 * groups)
+
+
+def parse_compressed_tensors(fields: Fields) -> PackQuantized:
+    """Read `quantization_config`: one group of settings for all linear layers."""
+    refuse_if_set(fields, "transform_config", "rotations of activations")
+    sparsity = fields.section("sparsity_config")
+    if sparsity is not None and sparsity.text("format") not in (None, "dense"):
+        raise UnsupportedModelError(f"{fields.source}: sparse weights aren't supported.")
+    weights, layout = _the_weights(fields)
+    refuse_if_set(weights, "dynamic", "scales computed while serving")
+    if layout == "pack-quantized":
+        return _pack_quantized(weights, module_names(fields, "ignore"))
+    raise UnsupportedModelError(
+        f"{fields.source}: compressed-tensors format {layout[:40]!r}; this build reads "
+        "pack-quantized."
+    )
+
+
+def _the_weights(fields: Fields) -> tuple[Fields, str]:
+    """Return what the one group says of weights, and the name of their format."""
+    groups = fields.section("config_groups")
+    names = () if groups is None else tuple(groups)
+    group = groups.section(names[0]) if groups is not None and len(names) == 1 else None
+    weights = None if group is None else group.section("weights")
+    if group is None or weights is None:
+        raise UnsupportedModelError(
+            f"{fields.source}: config_groups must be one group with weights; there are "
+            f"{len(names)} groups."
+        )
+    if group.get("targets") != ["Linear"]:
+        raise group.wrong("targets", group.get("targets"), '["Linear"]')
+    return weights, group.text("format") or fields.text("format") or "none"
+
+
+def _pack_quantized(weights: Fields, unconverted: tuple[str, ...]) -> PackQuantized:
+    if (weights.text("type") or "int") != "int":
+        raise weights.wrong("type", weights.get("type"), "'int'")
+    strategy = weights.text("strategy") or "group"
+    if strategy not in ("group", "channel", "tensor"):
+        raise weights.wrong("strategy", strategy, "'group', 'channel' or 'tensor'")
+    order = weights.get("actorder")
+    if order not in (None, False, True, "group", "dynamic", "weight", "static"):
+        raise weights.wrong("actorder", order, "'group' or 'weight'")
+    is_grouped = strategy == "group"
+    return PackQuantized(
+        bits=check_bits(weights, "num_bits", (4, 8)),  # type: ignore[arg-type]
+        group_size=weights.size("group_size", limit=MAX_GROUP_SIZE) if is_grouped else None,
+        is_symmetric=weights.flag("symmetric", default=True),
+        has_act_order=order in (True, "group", "dynamic"),
+        has_one_scale=strategy == "tensor",
+        unconverted=unconverted,
+    )

@@ -1,0 +1,31 @@
+"""compressed-tensors' packed integers to codes. `config/quantization/compressed_tensors.py` has
+shapes.
+
+A row of weight_packed holds the codes of one output feature, weight_zero_point those of one group
+down a column; both hold a signed value plus half of its range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tgi_cli.runtime.config.quantization import PackQuantized
+from tgi_cli.runtime.layers.quantization.bit_stream import unpack
+from tgi_cli.runtime.layers.quantization.grid import Grid, check_scales, groups_of
+
+
+def read_pack_quantized(format: PackQuantized, tensors: Mapping[str, Tensor]) -> Grid:
+    """Return the grid that the tensors of one projection describe."""
+    codes = unpack(tensors["weight_packed"], format.bits)
+    scales = check_scales("weight_scale", tensors["weight_scale"])
+    if format.has_one_scale:
+        scales = scales.expand(codes.shape[0])[:, None]
+    zeros = torch.full(scales.shape, 1 << (format.bits - 1), dtype=torch.int32)
+    if not format.is_symmetric:
+        packed = tensors["weight_zero_point"].T.contiguous()  # [G, words]
+        zeros = unpack(packed, format.bits)[:, : len(codes)].T.int().contiguous()
+    groups = groups_of("weight_g_idx", tensors.get("weight_g_idx"), scales.shape[1])
+    return Grid(codes, zeros, scales.contiguous(), format.bits, groups)
