@@ -87,14 +87,13 @@ def pack_awq(grid: RandomGrid) -> dict[str, Tensor]:
 
 def pack_marlin(grid: RandomGrid) -> dict[str, Tensor]:
     num_out, num_in = grid.q.shape
+    k, n = torch.meshgrid(torch.arange(num_in), torch.arange(num_out), indexing="ij")
+    row, column, tile = k % 16, n % 16, n // 16 % 4
+    lane = column % 8 * 4 + row % 8 // 2
+    place = column // 8 * 4 + row // 8 * 2 + row % 2  # of the lane's eight codes
+    nibble = torch.tensor([AWQ_ORDER.index(i) for i in range(8)])[place]
     nibbles = torch.zeros(num_in // 16, num_out * 2, 8, dtype=torch.int64)
-    for n in range(num_out):
-        for k in range(num_in):
-            row, column, tile = k % 16, n % 16, n // 16 % 4
-            lane = column % 8 * 4 + row % 8 // 2
-            place = column // 8 * 4 + row // 8 * 2 + row % 2
-            word = n // 64 * 128 + lane * 4 + tile
-            nibbles[k // 16, word, AWQ_ORDER.index(place)] = grid.q[n, k]
+    nibbles[k // 16, n // 64 * 128 + lane * 4 + tile, nibble] = grid.q.T
     packed = bit_stream(nibbles.flatten(1), 4)
     scales = grid.s.T.contiguous()
     stored = torch.empty_like(scales)

@@ -1,0 +1,127 @@
+"""Quantised checkpoints give the very bits of plain ones that hold the same numbers in fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.builders.model import engine_config, make_runner, prompt_logits
+from tests.builders.quantized import (
+    AWQ,
+    MARLIN,
+    Recipe,
+    change_config,
+    compressed,
+    gptq,
+    write_quantized,
+)
+from tgi_cli.kernels import native
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.determinism import Determinism
+from tgi_cli.runtime.hub.locate import locate_model
+
+PROMPT = [(131 * i) % 301 for i in range(37)]
+needs_native = pytest.mark.skipif(
+    not native.is_available(), reason="without the native library torch promises nothing"
+)
+RECIPES = {
+    "awq": AWQ,
+    "gptq": gptq(),
+    "gptq-2-bits": gptq(2, version=2, sym=False),
+    "gptq-3-bits": gptq(3),
+    "gptq-8-bits": gptq(8),
+    "gptq-8-bits-asym": gptq(8, sym=False),
+    "gptq-asym": gptq(sym=False),
+    "gptq-v2-asym": gptq(version=2, sym=False),
+    "gptq-one-group": gptq(group_size=-1),
+    "marlin": MARLIN,
+    "compressed-int4": compressed(4, is_symmetric=True),
+    "compressed-int4-asym": compressed(4, is_symmetric=False),
+    "compressed-int8": compressed(8, is_symmetric=True),
+    "compressed-channel": compressed(4, is_symmetric=True, strategy="channel"),
+}
+ACT_ORDER = gptq(version=2, sym=False, order="one")
+ACT_ORDERS = gptq(order="many")
+each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+
+
+def config_of(folder: Path) -> EngineConfig:
+    return engine_config(locate_model(str(folder)), max_total_tokens=128, num_blocks=60)
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    return prompt_logits(config_of(folder), PROMPT, 16)
+
+
+def assert_same_bits(folders: tuple[Path, Path]) -> None:
+    packed, plain = map(logits_of, folders)
+    assert bool(plain.isfinite().all())
+    assert torch.equal(packed, plain)
+
+
+@needs_native
+@each_recipe
+def test_a_format_has_the_bits_of_its_plain_twin(recipe: Recipe, tmp_path: Path) -> None:
+    assert_same_bits(write_quantized(tmp_path, recipe))
+
+
+@needs_native
+@pytest.mark.parametrize("recipe", [ACT_ORDER, ACT_ORDERS], ids=["alike", "unlike"])
+def test_act_order_adds_the_same_products_in_another_order(recipe: Recipe, tmp_path: Path) -> None:
+    packed, plain = map(logits_of, write_quantized(tmp_path, recipe))
+
+    assert (packed - plain).norm() / plain.norm() < 1e-5
+
+
+@needs_native
+def test_biases_stay_with_their_projections(tmp_path: Path) -> None:
+    assert_same_bits(write_quantized(tmp_path, AWQ, family="qwen2"))
+
+
+@needs_native
+def test_a_tied_head_stays_plain(tmp_path: Path) -> None:
+    assert_same_bits(write_quantized(tmp_path, AWQ, tie_word_embeddings=True))
+
+
+@needs_native
+@pytest.mark.parametrize("part", ["q_proj", "layers.1", "mlp"])
+def test_modules_that_are_not_converted_stay_plain(part: str, tmp_path: Path) -> None:
+    packed, plain = write_quantized(tmp_path, AWQ, plain_parts=(part,))
+    change_config(packed, quantization_config={**AWQ.config, "modules_to_not_convert": [part]})
+
+    assert_same_bits((packed, plain))
+
+
+@needs_native
+def test_a_quantised_head_is_served(tmp_path: Path) -> None:
+    recipe = gptq(lm_head=True)
+
+    assert_same_bits(
+        write_quantized(tmp_path, recipe, vocab_size=320, quantized=("_proj", "lm_head"))
+    )
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "recipe",
+    [AWQ, gptq(3), ACT_ORDER, compressed(8, is_symmetric=True)],
+    ids=["awq", "gptq-3-bits", "gptq-act-order", "compressed-int8"],
+)
+def test_rows_dont_depend_on_their_company(recipe: Recipe, tmp_path: Path) -> None:
+    config = config_of(write_quantized(tmp_path, recipe)[0])
+
+    Determinism(make_runner(config), config, num_requests=5).verify()
+
+
+def test_torch_computes_what_the_kernels_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, plain = write_quantized(tmp_path, ACT_ORDER)
+    expected = logits_of(plain)
+    monkeypatch.setattr(native, "is_available", lambda: False)
+
+    logits = logits_of(packed)
+
+    assert (logits - expected).norm() / expected.norm() < 1e-5

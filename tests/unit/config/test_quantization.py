@@ -1,0 +1,257 @@
+"""What a checkpoint says of its quantisation: read by an allow-list, weighed with --quantize."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.builders.quantized import AWQ, MARLIN, compressed, gptq
+from tests.builders.serving import CONFIG, hardware, model_facts
+from tgi_cli.errors import ArgumentError, CorruptModelError, StartError, UnsupportedModelError
+from tgi_cli.runtime.config.model_config import WeightsSource
+from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.quantization import Gptq, parse_quantization
+from tgi_cli.runtime.config.quantization.module_names import ModuleNames, tokens_of
+from tgi_cli.runtime.config.resolve import resolve
+from tgi_cli.runtime.config.resolved import ResolvedConfig
+from tgi_cli.runtime.config.stored_tensors import num_parameters, stored_tensors, weights_bytes
+
+GPTQ = gptq().config
+COMPRESSED = compressed(4, is_symmetric=True).config
+
+
+def with_weights(**changes: Any) -> dict[str, Any]:
+    group = COMPRESSED["config_groups"]["group_0"]
+    group = {**group, "weights": {**group["weights"], **changes}}
+    return {**COMPRESSED, "config_groups": {"group_0": group}}
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "reason"),
+    [
+        ({}, CorruptModelError, "'quant_method' must be a string"),
+        ({"quant_method": 7}, CorruptModelError, "quant_method"),
+        ({"quant_method": "hqq"}, UnsupportedModelError, "'hqq'; this build reads awq, "),
+        ({"quant_method": "exl2"}, UnsupportedModelError, "ExLlamaV2"),
+        ({**GPTQ, "bits": 5}, CorruptModelError, "'bits' must be 2, 3, 4 or 8; it is '5'"),
+        ({**GPTQ, "bits": "4"}, CorruptModelError, "bits"),
+        ({**GPTQ, "group_size": 0}, CorruptModelError, "group_size"),
+        ({**GPTQ, "group_size": 1 << 60}, CorruptModelError, "group_size"),
+        ({**GPTQ, "sym": "yes"}, CorruptModelError, "'sym' must be true or false"),
+        ({**GPTQ, "dynamic": {"-:lm": {}}}, UnsupportedModelError, "dynamic"),
+        ({**GPTQ, "pack_dtype": "int8"}, CorruptModelError, "pack_dtype"),
+        ({**GPTQ, "checkpoint_format": "bitblas"}, UnsupportedModelError, "bitblas"),
+        ({**MARLIN.config, "bits": 8}, UnsupportedModelError, "bits 8"),
+        ({**MARLIN.config, "desc_act": True}, UnsupportedModelError, "desc_act True"),
+        ({**AWQ.config, "bits": 8}, CorruptModelError, "'bits' must be 4"),
+        ({**AWQ.config, "version": "gemv"}, UnsupportedModelError, "'gemv'"),
+        ({**AWQ.config, "modules_to_not_convert": [7]}, CorruptModelError, "list of at most"),
+        ({**AWQ.config, "modules_to_not_convert": "lm_head"}, CorruptModelError, "list of at"),
+        ({**COMPRESSED, "format": "marlin-24"}, UnsupportedModelError, "marlin-24"),
+        ({**COMPRESSED, "ignore": ["re:(a+)+b"]}, UnsupportedModelError, "pattern"),
+        ({**COMPRESSED, "ignore": ["re:a"] * 999}, CorruptModelError, "at most 256 patterns"),
+        ({**COMPRESSED, "transform_config": {"r": 1}}, UnsupportedModelError, "transform_config"),
+        ({**COMPRESSED, "sparsity_config": {"format": "2:4"}}, UnsupportedModelError, "sparse"),
+        ({**COMPRESSED, "config_groups": {}}, UnsupportedModelError, "there are 0 groups"),
+        (with_weights(num_bits=3), CorruptModelError, "num_bits"),
+        (with_weights(type="float"), CorruptModelError, "type"),
+        (with_weights(strategy="block"), CorruptModelError, "strategy"),
+        (with_weights(group_size=None), CorruptModelError, "group_size"),
+        (with_weights(actorder="random"), CorruptModelError, "actorder"),
+        (with_weights(dynamic=True), UnsupportedModelError, "dynamic"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_key(config, error, reason):
+    with pytest.raises(error, match=re.escape(reason)):
+        parse_quantization(config, "config.json: quantization_config")
+
+
+@given(
+    method=st.sampled_from(["awq", "gptq", "marlin", "compressed-tensors"]),
+    values=st.dictionaries(
+        st.sampled_from(
+            [*GPTQ, *AWQ.config, *COMPRESSED, "meta", "w_bit", "q_group_size", "lm_head", "dynamic"]
+        ),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["weights", "format", "x"]), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+    ),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_object_is_a_format_or_a_clear_error(method, values):
+    base = {"gptq": GPTQ, "awq": AWQ.config, "marlin": MARLIN.config}.get(method, COMPRESSED)
+    quantization, message = None, ""
+    try:
+        quantization = parse_quantization({**base, **values, "quant_method": method}, "x")
+    except StartError as exc:
+        message = exc.message
+
+    assert (quantization is None) == bool(message)
+    assert len(message) < 400
+    if quantization is not None:
+        encoded = msgspec.json.encode(
+            WeightsSource(
+                kind="safetensors", files=(), num_bytes=0, num_parameters=0,
+                quantization=quantization,
+            )
+        )  # fmt: skip
+        assert msgspec.json.decode(encoded, type=WeightsSource).quantization == quantization
+
+
+def test_older_files_of_autoawq_have_other_keys():
+    old = {"zero_point": True, "q_group_size": 64, "w_bit": 4, "version": "GEMM"}
+
+    assert parse_quantization(old, "quant_config.json", "awq").group_size == 64
+
+
+def test_gptqmodels_zero_points_are_known_by_its_name():
+    written = {**GPTQ, "sym": False, "meta": {"quantizer": ["gptqmodel:7.6.0"]}}
+
+    quantization = parse_quantization(written, "x")
+
+    assert isinstance(quantization, Gptq)
+    assert quantization.borrows
+
+
+@pytest.mark.parametrize(
+    ("entry", "module", "is_meant"),
+    [
+        ("lm_head", "lm_head", True),
+        ("q_proj", "model.layers.0.self_attn.q_proj", True),
+        ("layers.1", "model.layers.1.mlp.up_proj", True),
+        ("layers.1", "model.layers.11.mlp.up_proj", False),
+        ("proj", "model.layers.1.mlp.up_proj", False),
+        ("re:.*lm_head", "lm_head", True),
+        (r"re:model\.layers\.1\..*", "model.layers.1.mlp.up_proj", True),
+        (r"re:model\.layers\.1\..*", "model.layers.11.mlp.up_proj", False),
+        ("re:.*mlp$", "model.layers.1.mlp.up_proj", False),
+        ("re:^model.layers.*", "model.layers.1.mlp.up_proj", True),
+        ("re:layers", "model.layers.1.mlp.up_proj", False),
+    ],
+)
+def test_a_list_means_whole_parts_of_names_and_simple_patterns(entry, module, is_meant):
+    assert (module in ModuleNames([entry])) == is_meant
+
+
+@given(
+    pattern=st.lists(st.sampled_from(["a", "b", r"\.", ".", ".*", "$"]), max_size=8),
+    text=st.text("ab.", max_size=9),
+)
+def test_patterns_match_as_regular_expressions_do(pattern, text):
+    body = "".join(pattern)
+    try:
+        tokens_of(f"re:{body}")
+    except ValueError:
+        assert "$" in body[:-1] or body.endswith("\\$")
+        return
+
+    assert (text in ModuleNames([f"re:{body}"])) == bool(re.match(body, text))
+
+
+def test_a_pattern_of_many_wildcards_takes_no_time():
+    assert "a" * 200 not in ModuleNames(["re:" + ".*a" * 80 + "b$"])
+
+
+# --quantize
+
+
+def decide(config: dict[str, Any] | None, **options: Any) -> ResolvedConfig:
+    quantization = None if config is None else parse_quantization(config, "x")
+    model = model_facts(hidden_size=64, intermediate_size=128, head_dim=16)
+    weights = msgspec.structs.replace(model.weights, quantization=quantization)
+    return resolve(ServeOptions(**options), dataclasses.replace(model, weights=weights), hardware())
+
+
+def decision(config: ResolvedConfig) -> tuple[str, str] | None:
+    found = [each for each in config.decisions if each.name == "quantize"]
+    return (found[0].value, found[0].reason) if found else None
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "told"),
+    [
+        (GPTQ, None, ("gptq", "the checkpoint's own")),
+        (GPTQ, "gptq", ("gptq", "asked for")),
+        (GPTQ, "marlin", ("gptq", "asked for")),
+        (AWQ.config, "awq", ("awq", "asked for")),
+        (AWQ.config, "marlin", ("awq", "asked for")),
+        (MARLIN.config, "gptq", ("marlin", "asked for")),
+        (COMPRESSED, "compressed-tensors", ("compressed-tensors", "asked for")),
+        (None, None, None),
+    ],
+)
+def test_the_checkpoint_decides_and_the_option_may_agree(config, asked, told):
+    resolved = decide(config, quantize=asked)
+
+    assert decision(resolved) == told
+    assert (resolved.engine.weights.quantization is None) == (config is None)
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "reason"),
+    [
+        (GPTQ, "awq", "`quantize` is awq, but somebody/something is quantised with gptq"),
+        (AWQ.config, "gptq", "gptq, but somebody/something is quantised with awq"),
+        (COMPRESSED, "marlin", "marlin, but somebody/something is quantised with compressed"),
+        (GPTQ, "gguf", "isn't a GGUF file"),
+        (None, "gptq", "the weights of somebody/something aren't quantised"),
+        (None, "marlin", "aren't quantised"),
+    ],
+)
+def test_an_option_that_contradicts_the_checkpoint_is_refused(config, asked, reason):
+    with pytest.raises(ArgumentError, match=reason):
+        decide(config, quantize=asked)
+
+
+def test_a_type_beside_a_quantised_checkpoint_is_refused():
+    with pytest.raises(ArgumentError, match="Only 1 can be set between `dtype` and `quantize`"):
+        decide(GPTQ, dtype="float16")
+
+
+@pytest.mark.parametrize("asked", ["awq", "gptq", "marlin", "compressed-tensors"])
+def test_a_gguf_file_takes_no_other_method(asked):
+    model = model_facts()
+    weights = msgspec.structs.replace(model.weights, kind="gguf")
+
+    with pytest.raises(ArgumentError, match=f"`quantize` is {asked}, but .* is a GGUF file"):
+        resolve(
+            ServeOptions(quantize=asked), dataclasses.replace(model, weights=weights), hardware()
+        )
+
+
+def test_quantised_weights_are_counted_as_they_lie_in_memory():
+    config = msgspec.structs.replace(CONFIG, hidden_size=512, intermediate_size=1024, head_dim=128)
+    quantization = parse_quantization({**GPTQ, "group_size": 128}, "x")
+
+    plain = weights_bytes(config, None, 2, packs=True)
+    packed = weights_bytes(config, quantization, 2, packs=True)
+
+    assert plain == num_parameters(config) * 2
+    assert 0.25 < packed / plain < 0.35
+    assert weights_bytes(config, quantization, 4, packs=False) == num_parameters(config) * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"group_size": 48}, "model.layers.*group_size 48 doesn't divide its 128 input"),
+        ({"bits": 3, "group_size": 16}, "16 input features of 3 bits don't fill 32-bit words"),
+    ],
+)
+def test_sizes_that_a_format_cannot_have_are_refused_by_module(changes, reason):
+    hidden = 128 if "bits" not in changes else 16
+    config = msgspec.structs.replace(CONFIG, hidden_size=hidden, intermediate_size=128, head_dim=32)
+
+    with pytest.raises(CorruptModelError, match=reason):
+        stored_tensors(config, parse_quantization({**GPTQ, **changes}, "x"))
