@@ -23,6 +23,7 @@
         ├── NotAModelError               found, but not a model
         ├── UnsupportedModelError        a model that this build can't run
         ├── CorruptModelError            truncated, overlapping, mistyped or missing tensors
+        ├── ConversionError              weights that can't be turned into safetensors
         ├── CapacityError                the model or its limits can't fit this machine
         ├── ListenError                  the address can't be listened on
         ├── MissingExtraError            an option needs a package that isn't installed
@@ -235,6 +236,12 @@ class CorruptModelError(StartError):
     """A model file that contradicts itself or its configuration."""
 
     kind = "corrupt_model"
+
+
+class ConversionError(StartError):
+    """Weights that can't be converted: hostile, damaged, unknown, or the disk is full."""
+
+    kind, exit_code = "conversion", 6
 
 
 class CapacityError(StartError):

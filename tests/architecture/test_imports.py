@@ -31,6 +31,8 @@ def row(ours: str = "", libraries: str = "") -> Row:
 BASE = "errors runtime.types runtime.config runtime.logs"
 COMPUTE = f"{BASE} kernels runtime.platforms runtime.distributed runtime.layers runtime.hub"
 
+CONVERTING = ["__main__", "dtypes", "from_gguf", "from_lora", "from_pickles", "pickles", "plan"]
+
 TABLE: dict[str, Row] = {
     "": row(),
     "__main__": row("app runtime"),
@@ -47,6 +49,11 @@ TABLE: dict[str, Row] = {
     "runtime.text": row(BASE),
     "runtime.ipc": row("errors runtime.types"),
     "runtime.hub": row(BASE),
+    # The process that converts, and alone in `hub` loads torch; it decodes as the loader does.
+    **dict.fromkeys(
+        (f"runtime.hub.convert.{name}" for name in CONVERTING),
+        row(f"{BASE} runtime.hub runtime.models.weights", "torch"),
+    ),
     "runtime.health": row("runtime.config"),
     "runtime.bench": row(f"{BASE} runtime.text", "aiohttp rich"),
     "runtime.router": row(f"{BASE} runtime.text runtime.ipc", "aiohttp"),
@@ -61,6 +68,7 @@ TABLE: dict[str, Row] = {
     ),
     "runtime.models": row(COMPUTE, "torch"),
     "runtime.quantize": row(f"{COMPUTE} runtime.models runtime.text", "torch"),
+    "runtime.models.weights": row(COMPUTE, "torch"),
     "runtime.engine": row(f"{COMPUTE} runtime.models runtime.text runtime.ipc", "torch"),
     # Owners of no tensors: they plan, count and talk.
     "runtime.engine.scheduler": row(f"{BASE} runtime.engine"),

@@ -1,7 +1,8 @@
 """From what the user calls a model to its files, configuration and text assets, all checked.
 
-A model id is `demo`, a folder of safetensors, a `.gguf` file, or a repository on the Hugging Face
-hub. Only files that serving needs are fetched. Nothing from them runs (DESIGN decision 6).
+A model id is `demo`, a folder of safetensors (or of pickles that `tgi download` has converted), a
+`.gguf` file, or a repository on the Hugging Face hub. Only files that serving needs are fetched.
+Nothing from them runs (DESIGN decision 6).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, Weights
 from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.stored_tensors import num_parameters
 from tgi_cli.runtime.hub.check_tensors import check_tensors
+from tgi_cli.runtime.hub.convert.names import pickle_files
+from tgi_cli.runtime.hub.convert.places import find_converted
 from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
@@ -34,7 +37,7 @@ from tgi_cli.runtime.hub.quantization_files import read_quantization
 from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets, with_tokenizer_config
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 
-_ROPE_DIVISORS = "rope_freqs.weight"
+ROPE_DIVISORS = "rope_freqs.weight"
 _INDEX = "model.safetensors.index.json"
 
 
@@ -109,12 +112,12 @@ def _locate_gguf(model_id: str, path: Path, tokenizer_config_path: str | None) -
 
 def _rope_divisors(file: GgufFile) -> tuple[float, ...]:
     """Return the numbers of the one tensor that is configuration rather than weight."""
-    info = file.tensors.get(_ROPE_DIVISORS)
+    info = file.tensors.get(ROPE_DIVISORS)
     if info is None:
         return ()
     if info.dtype != "F32":
-        raise CorruptModelError(f"{file.path.name}: tensor {_ROPE_DIVISORS!r} must be F32.")
-    return struct.unpack(f"<{info.num_elements}f", file.read(_ROPE_DIVISORS))
+        raise CorruptModelError(f"{file.path.name}: tensor {ROPE_DIVISORS!r} must be F32.")
+    return struct.unpack(f"<{info.num_elements}f", file.read(ROPE_DIVISORS))
 
 
 def _locate_folder(
@@ -130,13 +133,15 @@ def _locate_folder(
             return _locate_gguf(model_id, ggufs[0], tokenizer_config_path)
         reason = "no config.json" if not ggufs else f"{len(ggufs)} .gguf files: name one of them"
         raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
+    if weights_folder is None and not any(folder.glob("*.safetensors")):
+        folder = find_converted(folder) or folder
     raw_config = read_json(folder / "config.json")
     config = parse_hf_config(raw_config)
     quantization = read_quantization(folder, raw_config)
     holder = folder if weights_folder is None else Path(weights_folder).expanduser()
     if not holder.is_dir():
         raise ModelNotFoundError(f"{weights_folder}: no such folder (--weights-cache-override).")
-    files = _safetensors_files(model_id, holder)
+    files = safetensors_files(model_id, holder)
     weights = _checked_weights(config, "safetensors", files, quantization)
     text = read_text_assets(folder, tokenizer_config_path)
     eos = eos_token_ids(folder, raw_config, text)
@@ -169,20 +174,29 @@ def _checked_weights(
     )
 
 
-def _safetensors_files(model_id: str, folder: Path) -> list[Path]:
+def safetensors_files(model_id: str, folder: Path) -> list[Path]:
+    """Return the files that hold a folder's weights.
+
+    Raises:
+        UnsupportedModelError: there are weights, but in pickles.
+        NotAModelError, CorruptModelError: there are none, or not all of them.
+    """
     index = folder / _INDEX
     if index.exists():
         return _indexed_files(folder, index)
     files = sorted(folder.glob("*.safetensors"))
     if files:
         return files
-    if any(folder.glob("*.bin")):
+    if pickle_files(folder):
         raise UnsupportedModelError(
-            f"{model_id}: only .bin (pickle) weights; serving reads safetensors, since loading "
-            "a pickle can run code.",
-            hint="Convert them to safetensors first.",
+            f"{model_id}: only pickled weights (.bin, .pt); serving reads safetensors, since "
+            "loading a pickle can run code.",
+            hint=f"Convert them with: tgi download {model_id}",
         )
-    raise NotAModelError(f"{model_id}: the folder isn't a model (no .safetensors file).")
+    raise NotAModelError(
+        f"{model_id}: the folder isn't a model (no .safetensors file).",
+        hint=f"Weights in another form are fetched and converted by: tgi download {model_id}",
+    )
 
 
 def _indexed_files(folder: Path, index: Path) -> list[Path]:

@@ -91,7 +91,7 @@ class SafetensorsWriter:
         except BaseException:
             self.discard()
             raise
-        sync_folder(self._path.parent)
+        sync(self._path.parent)
 
     def discard(self) -> None:
         """Remove what was written. Does nothing after `close`."""
@@ -224,12 +224,12 @@ def write_file(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames in a folder, survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
