@@ -9,24 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psutil
 
 _TIMEOUT_S = 90.0
+_TGI_SERVE = (sys.executable, "-u", "-m", "tgi_cli", "serve")
 _LOOPBACK = ("--hostname", "127.0.0.1", "--port", "0", "--prometheus-port", "0")
 
 
 class Served:
     """A running `tgi serve` on a free port of the loopback address."""
 
-    def __init__(self, *args: str, **variables: str) -> None:
+    def __init__(self, *args: str, program: Sequence[str] = _TGI_SERVE, **variables: str) -> None:
         unset = ("PORT", "HOSTNAME", "MODEL_ID", "API_KEY", "LOG_LEVEL")
         environment = {name: value for name, value in os.environ.items() if name not in unset}
         environment |= variables
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tgi_cli", "serve", *_LOOPBACK, *args],
+            [*program, *_LOOPBACK, *args],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -110,9 +111,12 @@ class Served:
 
 
 @contextmanager
-def served(*args: str, **variables: str) -> Iterator[Served]:
-    """Run `tgi serve` with these arguments and variables; nothing of it outlives the block."""
-    server = Served(*args, **variables)
+def served(*args: str, program: Sequence[str] = _TGI_SERVE, **variables: str) -> Iterator[Served]:
+    """Run `tgi serve` with these arguments and variables; nothing of it outlives the block.
+
+    `program` is what stands before the arguments: another way to start it.
+    """
+    server = Served(*args, program=program, **variables)
     try:
         yield server
     finally:

@@ -15,7 +15,6 @@ from tgi_cli.runtime.config.probe import read_options
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.router.route_table import routes_of
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = ROOT / "deploy/systemd/tgi.service"
 PATHS = {route.path for route in routes_of(RouterConfig(model_id="x"))}
 
@@ -24,30 +23,13 @@ def read_yaml(name: str) -> list[Any]:
     return list(yaml.safe_load_all((ROOT / name).read_text(encoding="utf-8")))
 
 
-def arguments_of_probe(command: list[str]) -> list[str]:
+def asked_by_probe(command: list[str], port: str) -> tuple[str, int]:
+    """Return the level that a health check asks for, and the port, where PORT is `port`."""
     program, subcommand, *arguments = command
     assert (program, subcommand) == ("tgi", "health")
-    return arguments
-
-
-def test_arguments_of_a_container_are_those_of_serve() -> None:
-    assert 'ENTRYPOINT ["tgi", "serve"]' in DOCKERFILE
-    assert re.search(r"^ENV .*\bPORT=80\b.*\bHF_HOME=/data\b", DOCKERFILE, re.MULTILINE)
-    assert DOCKERFILE.rindex("USER 1000") < DOCKERFILE.rindex("ENTRYPOINT")
-
-
-def test_health_checks_ask_what_the_probe_knows() -> None:
-    (compose,) = read_yaml("compose.yaml")
-    in_image = re.search(r"HEALTHCHECK [^[]*CMD (\[[^\]]*\])", DOCKERFILE)
-    assert in_image is not None
-    for command in (
-        yaml.safe_load(in_image[1]),
-        compose["services"]["tgi"]["healthcheck"]["test"][1:],
-    ):
-        options = read_options(arguments_of_probe(command), {"PORT": "80"})
-
-        assert options is not None
-        assert (options.level, options.target.port) == ("live", 80)
+    options = read_options(arguments, {"PORT": port})
+    assert options is not None
+    return options.level, options.target.port
 
 
 def test_a_compose_service_keeps_its_models_and_its_requests() -> None:
@@ -58,6 +40,7 @@ def test_a_compose_service_keeps_its_models_and_its_requests() -> None:
     assert service["ports"] == ["${PORT:-8080}:80"]
     assert int(service["stop_grace_period"].removesuffix("s")) > 90
     assert service["restart"] == "unless-stopped"
+    assert asked_by_probe(service["healthcheck"]["test"][1:], "80") == ("live", 80)
 
 
 def test_the_files_that_monitoring_mounts_are_there() -> None:
