@@ -11,6 +11,7 @@ from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
 from tgi_cli.commands.bench import bench
+from tgi_cli.commands.download import download
 from tgi_cli.commands.health import health
 from tgi_cli.commands.print_schema import print_schema
 from tgi_cli.commands.serve import serve
@@ -27,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich would take more time than everything else together
 )
 app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
+app.command(context_settings=_HELP_NAMES)(download)
 app.command(context_settings=_HELP_NAMES)(health)
 app.add_typer(bench)
 app.command(context_settings=_HELP_NAMES)(print_schema)

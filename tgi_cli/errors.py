@@ -20,10 +20,13 @@
         ├── ArgumentError                options that contradict each other
         │   └── UsageError                   the same of a command whose exit code for it is 2
         ├── ModelNotFoundError           no such folder, file or hub id
+        │   └── HubUnreachableError          the hub doesn't answer, however often it is asked
         ├── NotAModelError               found, but not a model
         ├── UnsupportedModelError        a model that this build can't run
         ├── CorruptModelError            truncated, overlapping, mistyped or missing tensors
         ├── ConversionError              weights that can't be turned into safetensors
+        ├── VerificationError            a downloaded file that isn't what the hub says it is
+        ├── DiskSpaceError               the files don't fit the disk
         ├── CapacityError                the model or its limits can't fit this machine
         ├── ListenError                  the address can't be listened on
         ├── MissingExtraError            an option needs a package that isn't installed
@@ -209,7 +212,7 @@ class ArgumentError(StartError):
 
 
 class UsageError(ArgumentError):
-    """Options of `tgi bench` that can't be read or contradict each other."""
+    """Options of `tgi bench` or `tgi download` that can't be read or contradict each other."""
 
     exit_code = 2
 
@@ -218,6 +221,12 @@ class ModelNotFoundError(StartError):
     """No folder, file or hub repository has this name."""
 
     kind = "model_not_found"
+
+
+class HubUnreachableError(ModelNotFoundError):
+    """The hub can't be reached, or not for long enough to fetch the files."""
+
+    kind = "hub_unreachable"
 
 
 class NotAModelError(StartError):
@@ -242,6 +251,18 @@ class ConversionError(StartError):
     """Weights that can't be converted: hostile, damaged, unknown, or the disk is full."""
 
     kind, exit_code = "conversion", 6
+
+
+class VerificationError(StartError):
+    """A file whose size, hash or inner structure isn't what the hub or its index says."""
+
+    kind = "verification"
+
+
+class DiskSpaceError(StartError):
+    """The file system is full, or would be."""
+
+    kind = "disk_space"
 
 
 class CapacityError(StartError):

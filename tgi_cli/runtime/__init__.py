@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
     from tgi_cli.runtime.bench.screen import BenchScreen
     from tgi_cli.runtime.config.bench import BenchOptions
+    from tgi_cli.runtime.config.download import DownloadOptions
     from tgi_cli.runtime.config.mock import MockOptions
     from tgi_cli.runtime.config.options import ServeOptions
+    from tgi_cli.runtime.config.resolved import LogConfig
+    from tgi_cli.runtime.hub.download.run import Screen as DownloadScreen
     from tgi_cli.runtime.serving.screen import Screen
 
 
@@ -34,6 +37,13 @@ def health(argv: Sequence[str]) -> int:
     from tgi_cli.runtime.health import main
 
     return main(argv)
+
+
+def download(options: DownloadOptions, log: LogConfig, screen: DownloadScreen) -> int:
+    """Put a model's files on this disk; return the exit code, having shown what came of it."""
+    from tgi_cli.runtime.hub.download.run import run_download
+
+    return run_download(options, log, screen)
 
 
 def bench_mock(options: MockOptions, listening: Callable[[str], None]) -> int:

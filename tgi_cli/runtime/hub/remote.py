@@ -1,24 +1,20 @@
-"""Fetch a repository from the Hugging Face hub: only the files that serving needs, at one commit.
-
-The hub's own client does the work and keeps its standard cache. Its errors become four sentences.
-"""
+"""Fetch a repository for `tgi serve`: the walk of `tgi download`, with its lines in the log."""
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from tgi_cli.errors import HubUnreachableError, ModelNotFoundError
+from tgi_cli.runtime.config.download import DownloadOptions
+from tgi_cli.runtime.hub.download.hub_client import Stop
+from tgi_cli.runtime.hub.download.obtain import obtain
+from tgi_cli.runtime.hub.download.progress import LineProgress
+from tgi_cli.runtime.hub.download.result import Obtained
 
+<<<<<<< HEAD
 from tgi_cli.errors import ModelNotFoundError
 
 _SMALL_FILES = [
@@ -35,6 +31,9 @@ _SMALL_FILES = [
 ]
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 _REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
+=======
+_log = logging.getLogger(__name__)
+>>>>>>> 29a3c42 (hub: one walk from a model's name to checked files, resumable and verified; tgi download)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Fetched:
     folder: Path
     sha: str | None
     pipeline_tag: str | None
+    gguf_file: str | None = None  # its name in the folder, if it is what to load
 
 
 def fetch(
@@ -54,54 +54,33 @@ def fetch(
 ) -> Fetched:
     """Return the local snapshot of a repository, downloading what is missing.
 
-    `has_weights` says that the weights are somewhere else: only the small files are fetched.
+    `has_weights` says that the weights are somewhere else: only the small files are fetched. When
+    the hub can't be reached, a whole copy in the cache will do.
 
     Raises:
         ModelNotFoundError: no such repository or revision, no access, or no network.
+        VerificationError, DiskSpaceError: the files aren't right, or don't fit.
     """
-    if not _REPOSITORY.fullmatch(model_id):
-        raise ModelNotFoundError(f"{model_id[:100]!r} is neither a path nor a hub id (org/name).")
+    options = DownloadOptions(
+        model_id=model_id,
+        revision=revision,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        has_weights=not has_weights,
+        rechecks_cached=False,  # a start shouldn't read every weight twice
+        token=token,
+    )
     try:
-        pipeline_tag = None
-        if not constants.HF_HUB_OFFLINE:
-            info = HfApi(token=token).model_info(model_id, revision=revision)
-            revision, pipeline_tag = info.sha, info.pipeline_tag
-        folder = snapshot_download(
-            model_id,
-            revision=revision,
-            cache_dir=_cache_folder(model_id, cache_dir),
-            token=token,
-            allow_patterns=_SMALL_FILES if has_weights else _SMALL_FILES + _WEIGHTS,
-        )
-    except GatedRepoError as exc:
-        raise ModelNotFoundError(
-            f"{model_id}: access is restricted.",
-            hint=f"Accept the licence on https://huggingface.co/{model_id} and set HF_TOKEN.",
-        ) from exc
-    except RevisionNotFoundError as exc:
-        raise ModelNotFoundError(f"{model_id}: no revision {revision!r}.") from exc
-    except (RepositoryNotFoundError, HFValidationError) as exc:
-        raise ModelNotFoundError(
-            f"{model_id}: no such folder, and no such repository on the hub (or it is private).",
-            hint="Check --model-id; for a private repository set HF_TOKEN.",
-        ) from exc
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as exc:
-        raise ModelNotFoundError(
-            f"{model_id}: no such folder, and the hub can't be reached ({type(exc).__name__}).",
-            hint="Check the network, or give a local folder; offline, only the cache is used.",
-        ) from exc
-    return Fetched(Path(folder), revision, pipeline_tag)
+        found = obtain(options, LineProgress(_log.info), Stop())
+    except HubUnreachableError as exc:
+        found = _cached(options, exc)
+    return Fetched(found.folder, found.commit, found.pipeline_tag, found.gguf_file)
 
 
-def _cache_folder(model_id: str, cache_dir: str | None) -> Path:
-    """Return the cache that holds the repository, else the usual one.
-
-    Older images kept repositories in the cache's root, newer ones in its folder `hub`: what one of
-    them has fetched isn't fetched again.
-    """
-    usual = Path(cache_dir or constants.HF_HUB_CACHE)
-    repository = f"models--{model_id.replace('/', '--')}"
-    for folder in (usual, usual / "hub", usual.parent):
-        if (folder / repository / "snapshots").is_dir():
-            return folder
-    return usual
+def _cached(options: DownloadOptions, exc: HubUnreachableError) -> Obtained:
+    offline = dataclasses.replace(options, is_offline=True)
+    try:
+        found = obtain(offline, LineProgress(_log.info), Stop())
+    except ModelNotFoundError:
+        raise exc from None
+    _log.warning("%s The copy in the cache is used: commit %s", exc.message, found.commit)
+    return found

@@ -1,0 +1,73 @@
+"""What `tgi download` was asked to fetch, and how its options are read. Sizes are bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tgi_cli.errors import UsageError
+from tgi_cli.runtime.config.parsers import shown
+
+Check = Literal["size", "sha256", "none"]
+CHECKS: tuple[Check, ...] = ("size", "sha256", "none")
+
+Conversion = Literal["auto", "never", "only"]
+CONVERSIONS: tuple[Conversion, ...] = ("auto", "never", "only")
+
+Extension = Literal[".safetensors", ".bin", ".pt", ".gguf"]
+EXTENSIONS: tuple[Extension, ...] = (".safetensors", ".bin", ".pt", ".gguf")
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+GIGABYTE = 1_000_000_000
+MAX_WORKERS = 64
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMGT]?)(i?)B?", re.ASCII | re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadOptions:
+    model_id: str
+    revision: str | None = None
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    extension: Extension | None = None  # the only kind of weights that will do
+    gguf_file: str | None = None
+    has_weights: bool = True  # False: only the small files
+    trust_remote_code: bool = False  # the repository's own code is fetched too; it isn't run
+    cache_dir: Path | None = None
+    local_dir: Path | None = None  # plain files here, in place of the cache
+    num_workers: int = 8  # files at a time
+    check: Check = "sha256"
+    rechecks_cached: bool = True  # also hash what was here before
+    convert: Conversion = "auto"
+    to_safetensors: bool = False  # GGUF files too
+    merge_lora: bool = False
+    dtype: str | None = None
+    shard_bytes: int = 5 * GIGABYTE
+    is_offline: bool = False
+    token: str | None = None
+    min_free_bytes: int = GIGABYTE
+    ignores_disk_space: bool = False
+    is_dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.local_dir is not None and self.cache_dir is not None:
+            raise UsageError("give --cache-dir or --local-dir, not both")
+        if self.local_dir is not None and self.is_offline:
+            raise UsageError("--local-dir fetches a copy, so it can't be used offline")
+        if self.gguf_file is not None and self.extension not in (None, ".gguf"):
+            raise UsageError(f"--gguf-file and --extension {self.extension} contradict each other")
+        if self.to_safetensors and self.convert == "never":
+            raise UsageError("--to-safetensors and --convert never contradict each other")
+
+
+def parse_size(value: str) -> int:
+    """Read `5GB`, `500MB`, `1.5GiB` or a number of bytes."""
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f"{shown(value)} is not a size such as 5GB or 500MB")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** _POWERS[found[2].upper()])
