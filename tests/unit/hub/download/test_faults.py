@@ -52,7 +52,7 @@ def test_a_run_that_was_cut_off_is_resumed_by_the_next(tenth: int, downloads: Do
     obtained = downloads.get()
 
     assert downloads.hub.asked_for(WEIGHTS)[-1].first_byte == arrived > 0
-    assert downloads.progress.phases[-1] == ("download", 1, SIZE, arrived)
+    assert downloads.progress.phases[-1][-1] == arrived
     assert (obtained.folder / WEIGHTS).read_bytes() == weights()
     assert downloads.partials() == []
 
