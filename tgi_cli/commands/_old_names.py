@@ -1,7 +1,9 @@
 """What the arguments of TGI's programs are in ours. Pure functions on lists of words.
 
 `text-generation-launcher` takes the words of `tgi serve` as they are. The web process and the model
-process are parts of `tgi serve` here, so their programs start the whole server.
+process are parts of `tgi serve` here, so their programs start the whole server, but for
+`download-weights`, which
+is `tgi download`.
 Spec: launcher-options.md sections 2.5 and 6.
 """
 
@@ -17,7 +19,7 @@ _SERVER_FLAGS = {"--uds-path": "--shard-uds-path", "--logger-level": "--log-leve
 _SERVER_SWITCHES = {
     f"--no-{name}": f"--{name}=false" for name in ("sharded", "trust-remote-code", "json-output")
 }
-_SERVER_JOBS = ("download-weights", "quantize")
+_DOWNLOAD_FLAGS = {"--logger-level": "--log-level"}
 
 
 def router_arguments(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
@@ -38,13 +40,31 @@ def server_arguments(words: Sequence[str]) -> list[str]:
     Raises:
         ArgumentError: a job of its that this version doesn't do.
     """
-    if words and words[0] in _SERVER_JOBS:
+    if words[:1] == ["download-weights"]:
+        return ["download", *_download_words(list(_renamed(words[1:], _DOWNLOAD_FLAGS)))]
+    if words[:1] == ["quantize"]:
         raise ArgumentError(
-            f"`text-generation-server {words[0]}` isn't part of this version",
-            hint="`tgi serve` fetches what it serves by itself, and takes GGUF files of 4 and "
-            "8 bits as they are.",
+            "`text-generation-server quantize` isn't part of this version",
+            hint="`tgi serve` takes GGUF files of 4 and 8 bits as they are.",
         )
     return [_SERVER_SWITCHES.get(word, word) for word in _renamed(words, _SERVER_FLAGS)]
+
+
+def _download_words(words: list[str]) -> Iterator[str]:
+    """Yield the arguments of `tgi download`.
+
+    There, safetensors were what was looked for first, and another extension was a demand that left
+    the files as they are.
+    """
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag != "--extension" or not (equals or words):
+            yield word
+            continue
+        extension = value if equals else words.pop(0)
+        if extension != ".safetensors":
+            yield from ("--extension", extension, "--convert", "never")
 
 
 def _is_set(variable: str, environ: Mapping[str, str]) -> bool:

@@ -110,7 +110,7 @@ def download(
         bool, typer.Option("--to-safetensors", help="Make safetensors of a GGUF file too.")
     ] = False,
     merge_lora: Annotated[
-        bool, typer.Option("--merge-lora", help="Merge a LoRA adapter into its base model.")
+        bool, typer.Option(help="Merge a LoRA adapter into its base model.")
     ] = False,
     dtype: Annotated[
         Any,

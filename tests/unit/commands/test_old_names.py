@@ -11,7 +11,9 @@ from tests.architecture.imports import ROOT
 from tgi_cli import app as programs
 from tgi_cli import runtime
 from tgi_cli.commands._old_names import router_arguments, server_arguments
+from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.resolved import LogConfig
 from tgi_cli.runtime.config.settings import SETTINGS
 
 
@@ -84,14 +86,62 @@ def test_the_old_programs_explain_themselves(
     assert capsys.readouterr().out.startswith(text)
 
 
-@pytest.mark.parametrize("job", ["download-weights", "quantize"])
-def test_jobs_that_are_not_here_are_refused_by_name(
-    job: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_quantize_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code, asked = run("server", [job, "x"], monkeypatch)
+    exit_code, asked = run("server", ["quantize", "x"], monkeypatch)
 
     assert (exit_code, asked) == (1, [])
-    assert f"`text-generation-server {job}` isn't part of this version" in capsys.readouterr().err
+    assert "`text-generation-server quantize` isn't part of this version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "expected", "log"),
+    [
+        (["x"], DownloadOptions(model_id="x"), LogConfig()),
+        (
+            ["x", "--revision", "v1", "--extension", ".safetensors", "--auto-convert"],
+            DownloadOptions(model_id="x", revision="v1"),
+            LogConfig(),
+        ),
+        (
+            ["x", "--extension=.bin", "--trust-remote-code", "--logger-level", "DEBUG"],
+            DownloadOptions(
+                model_id="x", extension=".bin", convert="never", trust_remote_code=True
+            ),
+            LogConfig(level="DEBUG"),
+        ),
+        (
+            ["--no-auto-convert", "--merge-lora", "--json-output", "x"],
+            DownloadOptions(model_id="x", convert="never", merge_lora=True),
+            LogConfig(json=True),
+        ),
+        (
+            ["x", "--no-merge-lora", "--no-json-output", "--no-trust-remote-code"],
+            DownloadOptions(model_id="x"),
+            LogConfig(),
+        ),
+    ],
+)
+def test_download_weights_is_tgi_download(
+    args: list[str],
+    expected: DownloadOptions,
+    log: LogConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def download(options: DownloadOptions, log: LogConfig, screen: object) -> int:
+        asked.extend((options, log))
+        return 0
+
+    monkeypatch.setattr(runtime, "download", download)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+    exit_code, served = run("server", ["download-weights", *args], monkeypatch)
+
+    assert (exit_code, served, asked) == (0, [], [expected, log])
 
 
 @pytest.mark.parametrize("name", ["WAITING_SERVED_RATIO", "TGI_WAITING_SERVED_RATIO"])

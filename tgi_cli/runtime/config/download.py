@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tgi_cli.errors import UsageError
+from tgi_cli.runtime.config.model_config import Dtype
 from tgi_cli.runtime.config.parsers import shown
 
 Check = Literal["size", "sha256", "none"]
@@ -19,7 +20,7 @@ CONVERSIONS: tuple[Conversion, ...] = ("auto", "never", "only")
 Extension = Literal[".safetensors", ".bin", ".pt", ".gguf"]
 EXTENSIONS: tuple[Extension, ...] = (".safetensors", ".bin", ".pt", ".gguf")
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 GIGABYTE = 1_000_000_000
 MAX_WORKERS = 64
@@ -45,7 +46,7 @@ class DownloadOptions:
     convert: Conversion = "auto"
     to_safetensors: bool = False  # GGUF files too
     merge_lora: bool = False
-    dtype: str | None = None
+    dtype: Dtype | None = None
     shard_bytes: int = 5 * GIGABYTE
     is_offline: bool = False
     token: str | None = None

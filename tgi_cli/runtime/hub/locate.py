@@ -85,7 +85,8 @@ def locate_model(
             )
         _check_no_weights_folder(model_id, weights_folder)
         return _locate_gguf(model_id, path, tokenizer_config_path)
-    if path.suffix == ".gguf" or model_id.startswith((".", "~", os.sep)) or model_id.count("/") > 1:
+    name = model_id.partition("@")[0]  # a revision may have slashes of its own
+    if path.suffix == ".gguf" or name.startswith((".", "~", os.sep)) or name.count("/") > 1:
         raise ModelNotFoundError(
             f"{model_id}: no such file or folder.", hint="Check the path given as --model-id."
         )
@@ -94,7 +95,11 @@ def locate_model(
 
     has_weights = weights_folder is not None
     fetched = fetch(model_id, revision, cache_dir, token=token, has_weights=has_weights)
-    located = _locate_folder(model_id, fetched.folder, weights_folder, tokenizer_config_path)
+    if fetched.gguf_file is not None:
+        _check_no_weights_folder(model_id, weights_folder)
+        located = _locate_gguf(model_id, fetched.folder / fetched.gguf_file, tokenizer_config_path)
+    else:
+        located = _locate_folder(model_id, fetched.folder, weights_folder, tokenizer_config_path)
     return dataclasses.replace(located, sha=fetched.sha, pipeline_tag=fetched.pipeline_tag)
 
 

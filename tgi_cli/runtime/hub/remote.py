@@ -9,31 +9,13 @@ from pathlib import Path
 
 from tgi_cli.errors import HubUnreachableError, ModelNotFoundError
 from tgi_cli.runtime.config.download import DownloadOptions
+from tgi_cli.runtime.hub.download.conversion import with_conversion
 from tgi_cli.runtime.hub.download.hub_client import Stop
 from tgi_cli.runtime.hub.download.obtain import obtain
 from tgi_cli.runtime.hub.download.progress import LineProgress
 from tgi_cli.runtime.hub.download.result import Obtained
 
-<<<<<<< HEAD
-from tgi_cli.errors import ModelNotFoundError
-
-_SMALL_FILES = [
-    "config.json",
-    "generation_config.json",
-    "quantize_config.json",
-    "quant_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.json",
-    "chat_template.jinja",
-    "additional_chat_templates/*.jinja",
-    "processor_config.json",
-]
-_WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
-_REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
-=======
 _log = logging.getLogger(__name__)
->>>>>>> 29a3c42 (hub: one walk from a model's name to checked files, resumable and verified; tgi download)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +37,13 @@ def fetch(
     """Return the local snapshot of a repository, downloading what is missing.
 
     `has_weights` says that the weights are somewhere else: only the small files are fetched. When
-    the hub can't be reached, a whole copy in the cache will do.
+    the hub can't be reached, a whole copy in the cache will do. Pickled weights are converted, in a
+    process of their own.
 
     Raises:
         ModelNotFoundError: no such repository or revision, no access, or no network.
-        VerificationError, DiskSpaceError: the files aren't right, or don't fit.
+        VerificationError, DiskSpaceError, ConversionError: the files aren't right, don't fit, or
+            can't be converted.
     """
     options = DownloadOptions(
         model_id=model_id,
@@ -69,17 +53,18 @@ def fetch(
         rechecks_cached=False,  # a start shouldn't read every weight twice
         token=token,
     )
+    progress, stop = LineProgress(_log.info), Stop()
     try:
-        found = obtain(options, LineProgress(_log.info), Stop())
+        found = obtain(options, progress, stop)
     except HubUnreachableError as exc:
-        found = _cached(options, exc)
-    return Fetched(found.folder, found.commit, found.pipeline_tag, found.gguf_file)
+        found = _cached(options, progress, exc)
+    found = with_conversion(found, options, progress, stop)
+    return Fetched(found.path, found.commit, found.pipeline_tag, found.gguf_file)
 
 
-def _cached(options: DownloadOptions, exc: HubUnreachableError) -> Obtained:
-    offline = dataclasses.replace(options, is_offline=True)
+def _cached(options: DownloadOptions, progress: LineProgress, exc: HubUnreachableError) -> Obtained:
     try:
-        found = obtain(offline, LineProgress(_log.info), Stop())
+        found = obtain(dataclasses.replace(options, is_offline=True), progress, Stop())
     except ModelNotFoundError:
         raise exc from None
     _log.warning("%s The copy in the cache is used: commit %s", exc.message, found.commit)

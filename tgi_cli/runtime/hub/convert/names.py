@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from tgi_cli.errors import ConversionError
@@ -38,8 +39,16 @@ def pickle_files(folder: Path) -> dict[str, str]:
     Raises:
         ConversionError: shards are missing.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    names = [name for name in names if safetensors_name(name) is not None]
+    return pickle_names(path.name for path in folder.iterdir() if path.is_file())
+
+
+def pickle_names(names: Iterable[str]) -> dict[str, str]:
+    """Return those of a folder's names that hold its weights, with the names they will get.
+
+    Raises:
+        ConversionError: shards are missing.
+    """
+    names = [name for name in sorted(names) if safetensors_name(name) is not None]
     for pattern, replacement in _RULES:
         found = {
             name: match.expand(replacement) for name in names if (match := pattern.fullmatch(name))

@@ -17,6 +17,7 @@ import msgspec
 
 from tgi_cli.errors import ModelNotFoundError, NotAModelError, UsageError, VerificationError
 from tgi_cli.runtime.config.download import DownloadOptions, Extension
+from tgi_cli.runtime.hub.convert.names import pickle_names
 from tgi_cli.runtime.hub.download.listing import Listing, RemoteFile
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
@@ -49,7 +50,6 @@ _SMALL = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
-_NO_WEIGHTS = re.compile(r"arguments|args|training|optimizer|scheduler|rng_state|scaler", re.I)
 _SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NO_MODEL = re.compile(r"(?:^|[-_./])(?:mmproj|imatrix)", re.I)  # parts beside a GGUF model
 
@@ -129,25 +129,20 @@ def _weights(
     if only in (None, ".safetensors"):
         if SAFETENSORS_INDEX in root:
             return _indexed(repository, root, SAFETENSORS_INDEX, read_text)
-        if found := _of_kind(root, ".safetensors", "model.safetensors"):
+        if found := _safetensors(root):
             return found
-    if only in (None, ".bin"):
-        if PYTORCH_INDEX in root:
-            return _indexed(repository, root, PYTORCH_INDEX, read_text)
-        if found := _of_kind(root, ".bin", "pytorch_model.bin"):
-            return found
-    return _of_kind(root, ".pt", "model.pt") if only in (None, ".pt") else []
+    if only in (None, ".bin") and PYTORCH_INDEX in root:
+        return _indexed(repository, root, PYTORCH_INDEX, read_text)
+    endings = {None: (".bin", ".pt", ".pth"), ".bin": (".bin",), ".pt": (".pt", ".pth")}
+    names = [name for name in root if name.endswith(endings.get(only, ()))]
+    return [root[name] for name in pickle_names(names)]
 
 
-def _of_kind(root: dict[str, RemoteFile], extension: str, usual: str) -> list[RemoteFile]:
+def _safetensors(root: dict[str, RemoteFile]) -> list[RemoteFile]:
     """Return the usual file alone, since others beside it are variants of it; else all."""
-    if usual in root:
-        return [root[usual]]
-    return [
-        file
-        for name, file in root.items()
-        if name.endswith(extension) and not _NO_WEIGHTS.search(name)
-    ]
+    if "model.safetensors" in root:
+        return [root["model.safetensors"]]
+    return [file for name, file in root.items() if name.endswith(".safetensors")]
 
 
 def _indexed(

@@ -16,6 +16,7 @@ from tgi_cli.runtime.hub.download.partial_file import disk_error
 from tgi_cli.runtime.hub.download.progress import Progress
 from tgi_cli.runtime.hub.download.reference import parse_reference
 from tgi_cli.runtime.hub.download.result import FileReport, Obtained
+from tgi_cli.runtime.hub.download.space import conversion_bytes
 from tgi_cli.runtime.hub.download.store import CacheStore, FolderStore, Store, usual_cache
 from tgi_cli.runtime.hub.download.verify import check_weights, wrong_files
 
@@ -94,7 +95,7 @@ def _complete(
                     store.drop(file)
                 # Another process may have fetched them while this one waited.
                 missing = [file for file in choice.files if not store.holds(file)]
-                _fetch(fetcher, missing, options)
+                _fetch(fetcher, missing, options, conversion_bytes(choice, options))
         for file in choice.files:
             store.place(file)
         store.finish()
@@ -102,7 +103,9 @@ def _complete(
         raise disk_error(exc, fetcher.listing.repository, store.folder) from exc
 
 
-def _fetch(fetcher: Fetcher, missing: list[RemoteFile], options: DownloadOptions) -> None:
+def _fetch(
+    fetcher: Fetcher, missing: list[RemoteFile], options: DownloadOptions, num_converted: int
+) -> None:
     if not missing:
         return
     store, progress = fetcher.store, fetcher.progress
@@ -110,7 +113,7 @@ def _fetch(fetcher: Fetcher, missing: list[RemoteFile], options: DownloadOptions
     total = sum(file.num_bytes for file in missing)
     if not options.ignores_disk_space:
         what, spare = fetcher.listing.repository, options.min_free_bytes
-        check_space(what, store.folder, total - arrived, spare)
+        check_space(what, store.folder, total - arrived + num_converted, spare)
     progress.begin("download", len(missing), total, arrived)
     try:
         fetcher.fetch_all(missing, options.num_workers)

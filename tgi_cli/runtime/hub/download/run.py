@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tgi_cli.errors import (
+    ConversionError,
     CorruptModelError,
     DiskSpaceError,
     HubUnreachableError,
@@ -20,7 +21,7 @@ from tgi_cli.errors import (
 from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.config.resolved import LogConfig
 from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
-from tgi_cli.runtime.hub.download.conversion import converted
+from tgi_cli.runtime.hub.download.conversion import with_conversion
 from tgi_cli.runtime.hub.download.hub_client import Stop
 from tgi_cli.runtime.hub.download.local import check_local
 from tgi_cli.runtime.hub.download.obtain import obtain
@@ -37,6 +38,7 @@ _EXIT_CODES: tuple[tuple[type[StartError], int], ...] = (
     (ModelNotFoundError, 3),
     (VerificationError, 5),
     (CorruptModelError, 5),
+    (ConversionError, 6),
     (UnsupportedModelError, 6),
     (DiskSpaceError, 7),
 )
@@ -94,4 +96,4 @@ def _get(options: DownloadOptions, progress: Progress, stop: Stop) -> Obtained:
         raise ModelNotFoundError(f"{options.model_id}: no such file or folder.")
     else:
         obtained = obtain(options, progress, stop)
-    return converted(obtained, options, progress)
+    return with_conversion(obtained, options, progress, stop)
