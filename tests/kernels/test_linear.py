@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tgi_cli.kernels import linear, native
 
-FORMATS = ["float32", "float16", "bfloat16", "int8", "int8_half", "int4", "int4_half"]
+FORMATS = ["float32", "float16", "bfloat16", "int8", "int8_half", "int4", "int4_half", "fp8", "nf4"]
 SETS = {0: "portable", 1: "avx2", 2: "avx512"}
 needs_native = pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
 
@@ -23,7 +24,7 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
 def weight_of(
     name: str, num_out: int, num_in: int, group_size: int = 16
 ) -> torch.Tensor | linear.Codes:
-    if not name.startswith("int"):
+    if name.startswith(("float", "bfloat")):
         return randn(num_out, num_in).to(getattr(torch, name))
     generator = torch.Generator().manual_seed(num_out)
     num_groups = -(-num_in // group_size)
@@ -32,7 +33,13 @@ def weight_of(
     if name.startswith("int8"):
         codes = torch.randint(-128, 128, (num_out, num_in), generator=generator).to(torch.int8)
         return linear.Codes(codes, scales, None, group_size)
+    if name == "fp8":  # subnormals, both zeros, the largest: all codes but the two NaNs
+        codes = torch.randint(0, 254, (num_out, num_in), generator=generator)
+        codes = (codes + (codes >= 127)).to(torch.uint8)
+        return linear.Codes(codes.view(torch.float8_e4m3fn), scales / 64, None, group_size)
     codes = torch.randint(0, 16, (num_out, num_in), generator=generator).to(torch.uint8)
+    if name == "nf4":
+        return linear.Codes(codes, scales, None, group_size, table=randn(16))
     offsets = randn(num_out, num_groups).to(dtype)
     return linear.Codes(codes, scales, offsets, group_size)
 
@@ -81,6 +88,26 @@ def test_a_narrow_weight_gives_the_bits_of_its_widened_self(instruction_set, nam
 
     if instruction_set or not name.startswith("int4"):  # portable vectors round twice
         assert torch.equal(y, linear.linear(x, linear.pack(widened(weight))))
+
+
+def test_every_fp8_number_comes_out_exactly(instruction_set):
+    numbers = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)[:, None]
+    numbers = numbers[~numbers.float().isnan()][:, None]
+    scales = torch.full((254, 1), 0.375)
+
+    y = linear.linear(torch.ones(1, 1), linear.pack(linear.Codes(numbers, scales, None, 1)))
+
+    assert torch.equal(y[0], numbers[:, 0].float() * 0.375)
+
+
+@pytest.mark.parametrize("other_table", [[0.5] * 16, None])
+def test_weights_of_different_tables_are_not_alike(other_table):
+    one = weight_of("nf4", 3, 20)
+    other = replace(one, table=None if other_table is None else torch.tensor(other_table))
+
+    assert one.is_alike(replace(one, table=one.table.clone()))
+    assert not one.is_alike(other)
+    assert not other.is_alike(one)
 
 
 @needs_native

@@ -38,25 +38,37 @@ TGI_INLINE float bfloat_to_float(const void *p) {
     return x;
 }
 
+/* As native/tile.h reads it: an fp32 number of the same bits. */
+TGI_INLINE float fp8_to_float(uint8_t code) {
+    const uint32_t bits = (uint32_t)(code & 0x7f) << 20 | (uint32_t)(code & 0x80) << 24;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 TGI_INLINE float scale_at(const void *scales, int64_t i, int is_half) {
     return is_half ? half_to_float((const uint16_t *)scales + i) : ((const float *)scales)[i];
 }
 
-/* One row of codes: weight = code * scale (+ offset), rounded once. */
+/* One row of codes: weight = value * scale (+ offset), rounded once. */
 TGI_DISPATCH static void read_codes(const Linear *weight, int64_t panel, int64_t column, float *y) {
+    const Kernel kernel = (Kernel)weight->kernel;
     const int64_t groups = (weight->k + weight->group_size - 1) / weight->group_size;
-    const int is_half = weight->kernel >= INT8_F16, is_int4 = weight->offsets != 0;
+    const int is_half = kernel == INT8_F16 || kernel == INT4_F16;
+    const int has_pairs = weight->offsets || weight->table;
     const uint8_t *codes = (const uint8_t *)weight->data +
-                           panel * weight->k * (is_int4 ? PANEL / 2 : PANEL);
+                           panel * weight->k * (has_pairs ? PANEL / 2 : PANEL);
     for (int64_t k = 0; k < weight->k; k++) {
         const int64_t group = (panel * groups + k / weight->group_size) * PANEL + column;
         const float scale = scale_at(weight->scales, group, is_half);
-        if (is_int4) {
+        if (has_pairs) {
             const uint8_t pair = codes[k * (PANEL / 2) + column % (PANEL / 2)];
-            const float code = column < PANEL / 2 ? pair & 15 : pair >> 4;
-            y[k] = fmaf(code, scale, scale_at(weight->offsets, group, is_half));
+            const uint8_t code = column < PANEL / 2 ? pair & 15 : pair >> 4;
+            y[k] = weight->table ? weight->table[code] * scale
+                                 : fmaf(code, scale, scale_at(weight->offsets, group, is_half));
         } else {
-            y[k] = (int8_t)codes[k * PANEL + column] * scale;
+            const uint8_t code = codes[k * PANEL + column];
+            y[k] = (kernel == FP8_F32 ? fp8_to_float(code) : (int8_t)code) * scale;
         }
     }
 }

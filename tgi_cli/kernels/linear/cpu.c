@@ -47,12 +47,12 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
                       int64_t rows) {
     static _Thread_local float sums[BLOCK_ROWS * PANEL] __attribute__((aligned(64)));
     static _Thread_local float widened[BLOCK_K * PANEL] __attribute__((aligned(64)));
-    static const int64_t code_bits[] = {32, 16, 16, 8, 4, 8, 4};
+    static const int64_t code_bits[NUM_KERNELS] = {32, 16, 16, 8, 4, 8, 4, 8, 4};
     const Linear *weight = product->weight;
     const Kernel kernel = (Kernel)weight->kernel;
     const int is_scaled = weight->group_size > 0;
     const int64_t groups = is_scaled ? ceil_div(weight->k, weight->group_size) : 0;
-    const int64_t scale_size = kernel >= INT8_F16 ? 2 : 4;
+    const int64_t scale_size = kernel == INT8_F16 || kernel == INT4_F16 ? 2 : 4;
     const int64_t bytes_per_k = PANEL * code_bits[kernel] / 8;
     Tile tile = {.x = product->x + row * product->x_stride,
                  .x_stride = product->x_stride,
@@ -60,6 +60,7 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
                  .panel_bytes = weight->k * bytes_per_k,
                  .panel_scales = groups * PANEL * scale_size,
                  .group_size = weight->group_size,
+                 .table = weight->table,
                  .out = sums,
                  .stride = panels * PANEL};
     tile.w = (const char *)weight->data + panel * tile.panel_bytes;

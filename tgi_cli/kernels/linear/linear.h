@@ -23,10 +23,11 @@ typedef enum {
 typedef struct {
     int64_t kernel, n, k;
     int64_t group_size; /* of k: features that share a scale; 0 where there are none */
-    const void *data;    /* [panels][k][PANEL], INT4: [panels][k][PANEL / 2] bytes */
+    const void *data;    /* [panels][k][PANEL]; INT4, TABLE4: [panels][k][PANEL / 2] bytes */
     const void *scales;  /* [panels][groups][PANEL] */
     const void *offsets; /* the same, INT4 only: weight = code * scale + offset */
     const float *bias;   /* [panels * PANEL], in the order of the panels, or null */
+    const float *table;  /* [16], TABLE4 only: weight = table[code] * scale */
 } Linear;
 
 typedef struct {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL = 32
+_FP8_SCALE = 2.0**120  # fp8 codes are read as fp32 numbers of the same bits, which are smaller
+MAX_FP8_SCALE = 2.0**7
 
 
 class Descriptor(ctypes.Structure):
@@ -33,6 +35,7 @@ class Descriptor(ctypes.Structure):
         ("scales", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
+        ("table", ctypes.c_void_p),
     )
 
 
@@ -50,11 +53,15 @@ class NativeWeight:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """A weight [N, K] on a grid: code * scale + offset, a scale for each group of a row's codes.
+    """A weight [N, K] on a grid: value * scale + offset, a scale for each group of a row's codes.
 
-    codes: [N, K] int8 without offsets, or uint8 below 16 with them; scales, offsets: [N,
-    ceil(K / group_size)], both fp16 or both fp32. `group_size` is any number from 1 up. Column j
-    multiplies input feature `input_order[j]`, or j without one.
+    scales, offsets: [N, ceil(K / group_size)]; `group_size` is any number from 1 up. Column j
+    multiplies input feature `input_order[j]`, or j without one. Four kinds:
+
+    - codes [N, K] int8 are the values; no offsets; scales fp16 or fp32;
+    - uint8 below 16 are the values; with offsets; both fp16 or both fp32;
+    - float8_e4m3fn without NaNs are the values; no offsets; scales fp32, up to `MAX_FP8_SCALE`;
+    - uint8 below 16 point into `table` [16] fp32; no offsets; scales fp32.
     """
 
     codes: Tensor
@@ -62,33 +69,52 @@ class Codes:
     offsets: Tensor | None
     group_size: int
     input_order: Tensor | None = None  # [K] int64, a permutation
+    table: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """What the codes stand for [N, K], in fp64."""
+        return self.codes.double() if self.table is None else self.table.double()[self.codes.int()]
 
     def dequantize(self) -> Tensor:
         """Return the weights [N, K] in fp32, each rounded once."""
         num_k = self.codes.shape[1]
         scales = self.scales.double().repeat_interleave(self.group_size, 1)[:, :num_k]
-        weights = self.codes.double() * scales
+        weights = self.values * scales
         if self.offsets is not None:
             weights += self.offsets.double().repeat_interleave(self.group_size, 1)[:, :num_k]
         if self.input_order is not None:
             weights = weights[:, torch.argsort(self.input_order)]
         return weights.float()
 
+    def is_alike(self, other: Codes) -> bool:
+        """Whether one grid holds the rows of both: kind, groups and the order of the inputs."""
+        return (
+            self.codes.dtype == other.codes.dtype
+            and self.group_size == other.group_size
+            and (self.offsets is None) == (other.offsets is None)
+            and _are_same(self.input_order, other.input_order)
+            and _are_same(self.table, other.table)
+        )
+
 
 def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeWeight:
     """Copy a weight [N, K] into panels; `gated`: the first N / 2 rows are the others' gates."""
-    scales = offsets = None
+    scales = offsets = table = None
     group_size = 0
     if isinstance(weight, Codes):
         codes, group_size = weight.codes, weight.group_size
-        kernel = (kernel_types.INT8 if weight.offsets is None else kernel_types.INT4)[
-            weight.scales.dtype
-        ]
-        scales = _in_panels(weight.scales, gated)
+        table = None if weight.table is None else weight.table.float().contiguous()
+        kernel = _kernel_of(weight)
+        is_fp8 = kernel == kernel_types.FP8
+        if is_fp8:
+            codes = codes.view(torch.uint8)
+        scales = _in_panels(weight.scales * _FP8_SCALE if is_fp8 else weight.scales, gated)
         offsets = None if weight.offsets is None else _in_panels(weight.offsets, gated)
     else:
         codes, kernel = weight, kernel_types.PLAIN[weight.dtype]
-    data = _in_panels(codes, gated, is_int4=offsets is not None)
+    has_pairs = isinstance(weight, Codes) and weight.codes.dtype == torch.uint8
+    data = _in_panels(codes, gated, has_pairs=has_pairs)
     packed_bias = None if bias is None else _in_panels(bias.float()[:, None], gated)
     descriptor = Descriptor(
         kernel=kernel,
@@ -96,16 +122,34 @@ def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeW
         k=codes.shape[1],
         group_size=group_size,
         data=data.data_ptr(),
-        scales=None if scales is None else scales.data_ptr(),
-        offsets=None if offsets is None else offsets.data_ptr(),
-        bias=None if packed_bias is None else packed_bias.data_ptr(),
+        scales=_address(scales),
+        offsets=_address(offsets),
+        bias=_address(packed_bias),
+        table=_address(table),
     )
-    parts = (data, scales, offsets, packed_bias)
+    parts = (data, scales, offsets, packed_bias, table)
     return NativeWeight(descriptor, tuple(part for part in parts if part is not None))
 
 
-def _in_panels(rows: Tensor, gated: bool, is_int4: bool = False) -> Tensor:
-    """Return [N, K] as [panels, K, 32], zeros after the last row; two codes to a byte for INT4."""
+def _kernel_of(weight: Codes) -> int:
+    """Return the `Kernel` of tiles.h that multiplies such codes."""
+    if weight.codes.dtype == torch.float8_e4m3fn:
+        return kernel_types.FP8
+    if weight.table is not None:
+        return kernel_types.TABLE4
+    return (kernel_types.INT8 if weight.offsets is None else kernel_types.INT4)[weight.scales.dtype]
+
+
+def _are_same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b if a is None or b is None else torch.equal(a, b)
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _in_panels(rows: Tensor, gated: bool, has_pairs: bool = False) -> Tensor:
+    """Return [N, K] as [panels, K, 32], zeros after the last row; `has_pairs`: 2 codes a byte."""
     num_rows, num_k = rows.shape
     if gated:
         halves = _fill_up(rows.view(2, num_rows // 2, num_k), PANEL // 2)
@@ -113,7 +157,7 @@ def _in_panels(rows: Tensor, gated: bool, is_int4: bool = False) -> Tensor:
     else:
         panels = _fill_up(rows, PANEL).view(-1, 2, 16, num_k).permute(0, 3, 1, 2)
     num_panels = panels.shape[0]
-    if is_int4:
+    if has_pairs:
         out = zeros((num_panels, num_k, 16), torch.uint8)
         torch.bitwise_or(panels[:, :, 0], panels[:, :, 1] << 4, out=out)
         return out

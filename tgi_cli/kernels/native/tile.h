@@ -7,8 +7,9 @@
  *     EACH_TILE(T, ...)   T(rows, vectors, ...) for each number of rows that a tile may have, from 1 up;
  *     EACH_SCALED_TILE    the same for weights whose scales need registers too
  *
- * and ISA(all), which makes a vector of one number, and the loads
- * ISA(load_f32|f16|bf16|int8|int4). A tile is `rows` rows times `vectors` vectors of columns:
+ * and ISA(all), which makes a vector of one number, the loads
+ * ISA(load_f32|f16|bf16|int8|int4|fp8), ISA(table), a table of 16 floats, and
+ * ISA(load_table|look_up). A tile is `rows` rows times `vectors` vectors of columns:
  * several panels, one, or a part of one. Its sums stay in registers while k runs: one chain of
  * fused multiply-adds for each output element, from the first k to the last, whatever the tile,
  * put or added to what is there. So a row's bits don't depend on its company, nor on the
@@ -78,13 +79,13 @@
         PUT_SUMS(PLAIN_COLUMN)                                                                \
     }
 
-/* INT8: weight = code * scale; a group's scales stay in registers. */
-#define INT8_TILE(scale_format, scale_size)                                                     \
-    TARGET TGI_INLINE void ISA(tile_int8_##scale_format)(const Tile *t, const int rows,    \
+/* INT8 and FP8: weight = code * scale; a group's scales stay in registers. */
+#define BYTE_TILE(code, scale_format, scale_size)                                               \
+    TARGET TGI_INLINE void ISA(tile_##code##_##scale_format)(const Tile *t, const int rows,     \
                                                          const int vectors, const int first) {  \
         UNPACK_TILE                                                                             \
         const char *group = t->scales + first * LANES * scale_size;                             \
-        NO_SUMS                                                                 \
+        NO_SUMS                                                                                 \
         w += first * LANES;                                                                     \
         for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
             end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
@@ -97,14 +98,14 @@
                 VEC b[8];                                                                       \
                 PREFETCH(PANEL)                                                                 \
                 EACH_VECTOR(j)                                                                  \
-                b[j] = scales[j] * ISA(load_int8)(w + j / PER_PANEL * panel_bytes +             \
+                b[j] = scales[j] * ISA(load_##code)(w + j / PER_PANEL * panel_bytes +           \
                                                   j % PER_PANEL * LANES);                       \
                 ADD_PRODUCTS                                                                    \
                 w += PANEL;                                                                     \
             }                                                                                   \
             group += PANEL * scale_size;                                                        \
         }                                                                                       \
-        PUT_SUMS(PLAIN_COLUMN)                                                                \
+        PUT_SUMS(PLAIN_COLUMN)                                                                  \
     }
 
 /* INT4: weight = code * scale + offset, rounded once. */
@@ -143,17 +144,54 @@
         PUT_SUMS(INT4_COLUMN)                                                                 \
     }
 
+/* TABLE4: weight = table[code] * scale. */
+#define TABLE4_TILE(scale_format, scale_size)                                                   \
+    TARGET TGI_INLINE void ISA(tile_table4_##scale_format)(const Tile *t, const int rows,       \
+                                                           const int vectors, const int first) {\
+        UNPACK_TILE                                                                             \
+        const char *scale = t->scales;                                                          \
+        const ISA(table) table = ISA(load_table)(t->table);                                     \
+        NO_SUMS                                                                                 \
+        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
+            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
+            if (end > t->k) end = t->k;                                                         \
+            VEC scales[8];                                                                      \
+            EACH_VECTOR(j) {                                                                    \
+                const int64_t at = INT4_PANEL(j) * t->panel_scales +                            \
+                                   (INT4_COLUMN(j) - INT4_PANEL(j) * PANEL) * scale_size;       \
+                scales[j] = ISA(load_##scale_format)(scale + at);                               \
+            }                                                                                   \
+            for (int64_t k = begin; k < end; k++) {                                             \
+                VEC b[8];                                                                       \
+                PREFETCH(PANEL / 2)                                                             \
+                _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j += 2) {                 \
+                    VEC values[2];                                                              \
+                    ISA(look_up)(w + INT4_PANEL(j) * panel_bytes + INT4_PAIR(j) * LANES,        \
+                                 table, values);                                                \
+                    b[j] = values[0] * scales[j];                                               \
+                    b[j + 1] = values[1] * scales[j + 1];                                       \
+                }                                                                               \
+                ADD_PRODUCTS                                                                    \
+                w += PANEL / 2;                                                                 \
+            }                                                                                   \
+            scale += PANEL * scale_size;                                                        \
+        }                                                                                       \
+        PUT_SUMS(INT4_COLUMN)                                                                   \
+    }
+
 PLAIN_TILE(f32, 4)
 PLAIN_TILE(f16, 2)
 PLAIN_TILE(bf16, 2)
-INT8_TILE(f32, 4)
-INT8_TILE(f16, 2)
+BYTE_TILE(int8, f32, 4)
+BYTE_TILE(int8, f16, 2)
+BYTE_TILE(fp8, f32, 4)
 INT4_TILE(f32, 4)
 INT4_TILE(f16, 2)
+TABLE4_TILE(f32, 4)
 
 /* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel
  * in as many tiles as it needs. UNIT is the number of vectors that `first` counts: those of a pair
- * for INT4. */
+ * for INT4 and TABLE4. */
 #define ROWS_CASE(number, vectors, tile, UNIT)                                                  \
     case number:                                                                                \
         if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \
@@ -187,10 +225,12 @@ ROWS_FUNCTION(int8_f32, EACH_SCALED_TILE, 1)
 ROWS_FUNCTION(int8_f16, EACH_SCALED_TILE, 1)
 ROWS_FUNCTION(int4_f32, EACH_SCALED_TILE, 2)
 ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
+ROWS_FUNCTION(fp8_f32, EACH_SCALED_TILE, 1)
+ROWS_FUNCTION(table4_f32, EACH_SCALED_TILE, 2)
 
 /* Codes to floats, one panel: out [k][PANEL]. */
-#define SCALED_WIDEN(scale_format, scale_size)                                                  \
-    TARGET static void ISA(widen_int8_##scale_format)(const Tile *t, float *out) {              \
+#define BYTE_WIDEN(code, scale_format, scale_size)                                              \
+    TARGET static void ISA(widen_##code##_##scale_format)(const Tile *t, float *out) {          \
         const char *w = t->w, *group = t->scales;                                               \
         for (int64_t k = 0, end; k < t->k; group += PANEL * scale_size) {                       \
             VEC scales[PER_PANEL];                                                              \
@@ -199,11 +239,13 @@ ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
             end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
             for (; k < end && k < t->k; k++, w += PANEL)                                        \
                 for (int j = 0; j < PER_PANEL; j++, out += LANES) {                             \
-                    VEC value = scales[j] * ISA(load_int8)(w + j * LANES);                      \
+                    VEC value = scales[j] * ISA(load_##code)(w + j * LANES);                    \
                     memcpy(out, &value, sizeof value);                                          \
                 }                                                                               \
         }                                                                                       \
-    }                                                                                           \
+    }
+
+#define INT4_WIDEN(scale_format, scale_size)                                                    \
     TARGET static void ISA(widen_int4_##scale_format)(const Tile *t, float *out) {              \
         const char *w = t->w, *scale = t->scales, *offset = t->offsets;                         \
         for (int64_t k = 0, end; k < t->k;                                                      \
@@ -227,8 +269,34 @@ ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
         }                                                                                       \
     }
 
-SCALED_WIDEN(f32, 4)
-SCALED_WIDEN(f16, 2)
+#define TABLE4_WIDEN(scale_format, scale_size)                                                  \
+    TARGET static void ISA(widen_table4_##scale_format)(const Tile *t, float *out) {            \
+        const char *w = t->w, *scale = t->scales;                                               \
+        const ISA(table) table = ISA(load_table)(t->table);                                     \
+        for (int64_t k = 0, end; k < t->k; scale += PANEL * scale_size) {                       \
+            VEC scales[PER_PANEL];                                                              \
+            for (int j = 0; j < PER_PANEL; j++)                                                 \
+                scales[j] = ISA(load_##scale_format)(scale + j * LANES * scale_size);           \
+            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
+            for (; k < end && k < t->k; k++, w += PANEL / 2, out += PANEL)                      \
+                for (int low = 0; low < PER_PANEL / 2; low++) {                                 \
+                    const int high = low + PER_PANEL / 2;                                       \
+                    VEC values[2];                                                              \
+                    ISA(look_up)(w + low * LANES, table, values);                               \
+                    values[0] = values[0] * scales[low];                                        \
+                    memcpy(out + low * LANES, &values[0], sizeof values[0]);                    \
+                    values[1] = values[1] * scales[high];                                       \
+                    memcpy(out + high * LANES, &values[1], sizeof values[1]);                   \
+                }                                                                               \
+        }                                                                                       \
+    }
+
+BYTE_WIDEN(int8, f32, 4)
+BYTE_WIDEN(int8, f16, 2)
+BYTE_WIDEN(fp8, f32, 4)
+INT4_WIDEN(f32, 4)
+INT4_WIDEN(f16, 2)
+TABLE4_WIDEN(f32, 4)
 
 #define COUNT_TILE(number, vectors, ...) +1
 #define PANELS_TILE(number, vectors, ...) vectors > PER_PANEL ? vectors / PER_PANEL : 1,
@@ -238,9 +306,9 @@ static const InstructionSet ISA(set) = {
     .max_rows = {0 EACH_TILE(COUNT_TILE), 0 EACH_SCALED_TILE(COUNT_TILE)},
     .panels = {{1, EACH_TILE(PANELS_TILE)}, {1, EACH_SCALED_TILE(PANELS_TILE)}},
     .rows = {ISA(rows_f32), ISA(rows_f16), ISA(rows_bf16), ISA(rows_int8_f32), ISA(rows_int4_f32),
-             ISA(rows_int8_f16), ISA(rows_int4_f16)},
+             ISA(rows_int8_f16), ISA(rows_int4_f16), ISA(rows_fp8_f32), ISA(rows_table4_f32)},
     .widen = {0, 0, 0, ISA(widen_int8_f32), ISA(widen_int4_f32), ISA(widen_int8_f16),
-              ISA(widen_int4_f16)},
+              ISA(widen_int4_f16), ISA(widen_fp8_f32), ISA(widen_table4_f32)},
 };
 
 #undef ISA
@@ -263,10 +331,13 @@ static const InstructionSet ISA(set) = {
 #undef UNPACK_TILE
 #undef PREFETCH
 #undef PLAIN_TILE
-#undef INT8_TILE
+#undef BYTE_TILE
 #undef INT4_TILE
+#undef TABLE4_TILE
 #undef ROWS_CASE
 #undef ROWS_FUNCTION
-#undef SCALED_WIDEN
+#undef BYTE_WIDEN
+#undef INT4_WIDEN
+#undef TABLE4_WIDEN
 #undef COUNT_TILE
 #undef PANELS_TILE

@@ -65,6 +65,27 @@ TGI_INLINE void load_int4_portable(const char *p, vec_portable *codes) {
     codes[1] = (vec_portable){x[0] >> 4, x[1] >> 4, x[2] >> 4, x[3] >> 4};
 }
 
+/* Sign, exponent and fraction moved to their places in an fp32 number, whose exponents are 120
+ * less: the scales make up for it. Subnormals come out as subnormals. */
+TGI_INLINE vec_portable load_fp8_portable(const char *p) {
+    uint8_t x[4];
+    memcpy(x, p, sizeof x);
+    const vec_portable_bits bits = {x[0], x[1], x[2], x[3]};
+    return (vec_portable)((bits & 0x7f) << 20 | (bits & 0x80) << 24);
+}
+
+typedef const float *table_portable;
+
+TGI_INLINE table_portable load_table_portable(const float *table) { return table; }
+
+/* The values of the low nibbles, then those of the high ones. */
+TGI_INLINE void look_up_portable(const char *p, table_portable table, vec_portable *values) {
+    uint8_t x[4];
+    memcpy(x, p, sizeof x);
+    values[0] = (vec_portable){table[x[0] & 15], table[x[1] & 15], table[x[2] & 15], table[x[3] & 15]};
+    values[1] = (vec_portable){table[x[0] >> 4], table[x[1] >> 4], table[x[2] >> 4], table[x[3] >> 4]};
+}
+
 #define ISA(name) name##_portable
 #define NAME "portable vectors"
 #define TARGET
@@ -101,6 +122,33 @@ AVX2 TGI_INLINE void load_int4_avx2(const char *p, vec_avx2 *codes) {
     codes[1] = _mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
 }
 
+AVX2 TGI_INLINE vec_avx2 load_fp8_avx2(const char *p) {
+    const __m256i codes = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    const __m256i mask = _mm256_set1_epi32((int)0x87f00000);
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(codes, 20), mask));
+}
+
+typedef struct {
+    __m256 low, high;
+} table_avx2;
+
+AVX2 TGI_INLINE table_avx2 load_table_avx2(const float *table) {
+    return (table_avx2){_mm256_loadu_ps(table), _mm256_loadu_ps(table + 8)};
+}
+
+/* A permutation reads the lowest three bits of an index, a blend the highest of all: the fourth. */
+AVX2 TGI_INLINE __m256 pick_avx2(table_avx2 table, __m256i codes) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, codes),
+                            _mm256_permutevar8x32_ps(table.high, codes),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
+}
+
+AVX2 TGI_INLINE void look_up_avx2(const char *p, table_avx2 table, vec_avx2 *values) {
+    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    values[0] = pick_avx2(table, bytes);
+    values[1] = pick_avx2(table, _mm256_srli_epi32(bytes, 4));
+}
+
 #define ISA(name) name##_avx2
 #define NAME "AVX2"
 #define TARGET AVX2
@@ -132,12 +180,28 @@ AVX512 TGI_INLINE vec_avx512 load_int8_avx512(const char *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
+AVX512 TGI_INLINE vec_avx512 load_fp8_avx512(const char *p) {
+    const __m512i codes = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+    const __m512i mask = _mm512_set1_epi32((int)0x87f00000);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(codes, 20), mask));
+}
+
+typedef __m512 table_avx512;
+
+AVX512 TGI_INLINE table_avx512 load_table_avx512(const float *table) {
+    return _mm512_loadu_ps(table);
+}
+
 /* A permutation of 16 floats is a table of 16; it reads the lowest four bits of each index. */
+AVX512 TGI_INLINE void look_up_avx512(const char *p, table_avx512 table, vec_avx512 *values) {
+    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    values[0] = _mm512_permutexvar_ps(bytes, table);
+    values[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
+}
+
 AVX512 TGI_INLINE void load_int4_avx512(const char *p, vec_avx512 *codes) {
     const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    codes[0] = _mm512_permutexvar_ps(bytes, table);
-    codes[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
+    look_up_avx512(p, table, codes);
 }
 
 #define ISA(name) name##_avx512
@@ -150,7 +214,7 @@ AVX512 TGI_INLINE void load_int4_avx512(const char *p, vec_avx512 *codes) {
     T(9, 2, __VA_ARGS__) T(10, 2, __VA_ARGS__) T(11, 2, __VA_ARGS__) T(12, 2, __VA_ARGS__) \
     T(13, 2, __VA_ARGS__) T(14, 2, __VA_ARGS__)
 #define EACH_SCALED_TILE(T, ...)                                                        \
-    T(1, 4, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
+    T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
     T(5, 2, __VA_ARGS__) T(6, 2, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)
 #include "tile.h"
 

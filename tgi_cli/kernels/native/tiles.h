@@ -13,9 +13,10 @@
 
 enum { PANEL = 32 }; /* columns that lie together: a panel is [k][PANEL] */
 
-/* Types of weights; of INT8 and INT4 with that of their scales. */
+/* Types of weights; of codes with that of their scales. FP8 is e4m3, its NaNs left out; its scales
+ * are 2**120 times what they are worth, because codes are read as fp32 numbers of the same bits. */
 typedef enum {
-    F32, F16, BF16, INT8_F32, INT4_F32, INT8_F16, INT4_F16, NUM_KERNELS
+    F32, F16, BF16, INT8_F32, INT4_F32, INT8_F16, INT4_F16, FP8_F32, TABLE4_F32, NUM_KERNELS
 } Kernel;
 
 typedef struct {
@@ -24,6 +25,7 @@ typedef struct {
     const char *w;                /* the first panel's codes */
     int64_t panel_bytes;          /* from one panel's codes to the next one's */
     const char *scales, *offsets; /* the first panel's, of the group of the first k */
+    const float *table;           /* TABLE4: [16], what each code stands for */
     int64_t panel_scales;         /* bytes from one panel's scales to the next one's */
     int64_t group_size;
     int64_t first_k; /* where the weight's groups count this tile's first k */
@@ -39,7 +41,7 @@ void tgi_tiles(Kernel kernel, const Tile *tile, int64_t rows, int64_t panels);
 int tgi_tile_rows(Kernel kernel);
 int tgi_tile_panels(Kernel kernel, int64_t rows);
 
-/* A panel's codes as floats [k][PANEL]. INT8 and INT4 only. */
+/* A panel's codes as floats [k][PANEL]. Not for plain weights. */
 void tgi_widen(Kernel kernel, const Tile *tile, float *out);
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -57,31 +58,13 @@ def _side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:
     plain = [weight for weight in weights if not isinstance(weight, Codes)]
     if not codes:
         return torch.cat(plain)
-    if not plain and _are_alike(codes):
+    if not plain and all(each.is_alike(codes[0]) for each in codes):
         offsets = [each.offsets for each in codes if each.offsets is not None]
-        return Codes(
-            torch.cat([each.codes for each in codes]),
-            torch.cat([each.scales for each in codes]),  # fp32 if one of them is
-            torch.cat(offsets) if offsets else None,
-            codes[0].group_size,
-            codes[0].input_order,
+        return replace(
+            codes[0],
+            codes=torch.cat([each.codes for each in codes]),
+            scales=torch.cat([each.scales for each in codes]),  # fp32 if one of them is
+            offsets=torch.cat(offsets) if offsets else None,
         )
     # Of different kinds: fp32 holds them all.
     return torch.cat([w.dequantize() if isinstance(w, Codes) else w.float() for w in weights])
-
-
-def _are_alike(codes: list[Codes]) -> bool:
-    """Whether one grid holds them all: groups, offsets and the order of the inputs."""
-    first, *others = codes
-    return all(
-        each.group_size == first.group_size
-        and (each.offsets is None) == (first.offsets is None)
-        and _is_same_order(each.input_order, first.input_order)
-        for each in others
-    )
-
-
-def _is_same_order(a: Tensor | None, b: Tensor | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return torch.equal(a, b)
