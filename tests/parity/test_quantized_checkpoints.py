@@ -75,6 +75,17 @@ def test_act_order_adds_the_same_products_in_another_order(recipe: Recipe, tmp_p
     assert (packed - plain).norm() / plain.norm() < 1e-5
 
 
+@pytest.mark.parametrize(("recipe", "is_told"), [(gptq(8, sym=False), True), (AWQ, False)])
+def test_what_has_no_kernel_is_told(
+    recipe: Recipe, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_of(write_quantized(tmp_path, recipe)[0])
+
+    make_runner(config)
+
+    assert ("event=dequantised projections=14" in caplog.text) == is_told
+
+
 @needs_native
 def test_biases_stay_with_their_projections(tmp_path: Path) -> None:
     assert_same_bits(write_quantized(tmp_path, AWQ, family="qwen2"))

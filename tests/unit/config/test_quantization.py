@@ -122,6 +122,9 @@ def test_gptqmodels_zero_points_are_known_by_its_name():
 
     assert isinstance(quantization, Gptq)
     assert quantization.borrows
+    second = parse_quantization({**written, "checkpoint_format": "gptq_v2"}, "x")
+    assert isinstance(second, Gptq)
+    assert not second.borrows
 
 
 @pytest.mark.parametrize(
@@ -245,8 +248,14 @@ def test_quantised_weights_are_counted_as_they_lie_in_memory():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"group_size": 48}, "model.layers.*group_size 48 doesn't divide its 128 input"),
-        ({"bits": 3, "group_size": 16}, "16 input features of 3 bits don't fill 32-bit words"),
+        (
+            {"group_size": 48},
+            "model.layers.0.self_attn.q_proj .* group_size 48 doesn't divide its 128 input",
+        ),
+        (
+            {"bits": 3, "group_size": 16},
+            "q_proj .* 16 input features of 3 bits don't fill 32-bit words",
+        ),
     ],
 )
 def test_sizes_that_a_format_cannot_have_are_refused_by_module(changes, reason):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from tests.builders.packers import (
     RandomGrid,
@@ -23,6 +25,8 @@ from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Awq, Gptq, Marlin, PackQuantized
 from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
+
+WRITTEN_BY_GPTQMODEL = Path(__file__).parent / "data" / "gptqmodel_7_6_0.safetensors"
 
 
 def gptq(bits: int = 4, group_size: int | None = 32, **changes: bool) -> Gptq:
@@ -153,6 +157,27 @@ def test_zero_points_that_gptqmodel_took_from_a_whole_word_are_read():
     matrix = load_matrix(gptq(stores_zero_minus_one=True, borrows=True), tensors)
 
     assert torch.equal(widened(matrix), grid.weights())
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("sym", gptq(is_symmetric=True, stores_zero_minus_one=True, borrows=True)),
+        ("asym", gptq(stores_zero_minus_one=True, borrows=True)),
+        ("act", gptq(has_act_order=True)),
+        ("b3", gptq(3, stores_zero_minus_one=True, borrows=True)),
+        ("b8", gptq(8, None, is_symmetric=True, stores_zero_minus_one=True, borrows=True)),
+    ],
+)
+def test_what_gptqmodel_wrote_are_the_weights_that_it_reads(name, format):
+    """The file holds 32 output features of a layer that gptqmodel 7.6.0 quantised, and `weight`,
+    which its own reader computed from them in fp16."""
+    stored = load_file(WRITTEN_BY_GPTQMODEL)
+    tensors = {suffix: stored[f"{name}.{suffix}"] for suffix in format.tensors(32, 128)}
+
+    matrix = load_matrix(format, tensors)
+
+    assert torch.equal(widened(matrix).half(), stored[f"{name}.weight"])
 
 
 @pytest.mark.parametrize(

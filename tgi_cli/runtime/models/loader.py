@@ -6,6 +6,8 @@ is the packed weights and a little more.
 
 from __future__ import annotations
 
+import logging
+
 from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSource
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 from tgi_cli.runtime.layers.attention import AttentionBackend
@@ -13,6 +15,8 @@ from tgi_cli.runtime.models.base import Model
 from tgi_cli.runtime.models.registry import MODELS
 from tgi_cli.runtime.models.weights import Weights
 from tgi_cli.runtime.platforms import cpu
+
+_log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -38,4 +42,11 @@ def load_model(
         quantization=source.quantization,
         keeps_grid=keeps_grid,
     )
-    return MODELS[config.family](config, weights, backend)
+    model = MODELS[config.family](config, weights, backend)
+    if weights.num_dequantized:
+        _log.warning(
+            "event=dequantised projections=%d dtype=%s: no native kernel has their grid",
+            weights.num_dequantized,
+            dtype,
+        )
+    return model

@@ -56,9 +56,8 @@ class Weights:
         self._reader = reader
         self._quantization = quantization
         self._sizes = projections(config)
-        self._converted = (
-            frozenset() if quantization is None else quantization.converted_of(self._sizes)
-        )
+        self.num_dequantized = 0  # quantised projections that the kernels have no grid for
+        self._converted = frozenset(quantization.converted_of(self._sizes) if quantization else ())
         self._keeps_grid = keeps_grid
         self._config = config
         self._dtype = TORCH_DTYPES[dtype]
@@ -102,7 +101,10 @@ class Weights:
             matrix = load_matrix(quantization, tensors)
         except BadTensorError as exc:
             raise CorruptModelError(f"Tensor {names[exc.suffix]!r}: {exc}.") from exc
-        return matrix if isinstance(matrix, Codes) else matrix.to(self._dtype)
+        if isinstance(matrix, Codes):
+            return matrix
+        self.num_dequantized += 1
+        return matrix.to(self._dtype)
 
     def _num_heads(self, name: str) -> int:
         return self._config.num_heads if "q_proj" in name else self._config.num_kv_heads

@@ -41,10 +41,10 @@ class Format(
     converted: tuple[str, ...] = ()  # if there are any, no others are converted
     converts_head: bool = False
 
-    def converted_of(self, modules: Iterable[str]) -> frozenset[str]:
-        """Return those of a model's projections that are stored in this format."""
+    def converted_of(self, modules: Iterable[str]) -> tuple[str, ...]:
+        """Return those of a model's projections that are stored in this format, in their order."""
         unconverted, converted = ModuleNames(self.unconverted), ModuleNames(self.converted)
-        return frozenset(
+        return tuple(
             module
             for module in modules
             if (self.converts_head if module == HEAD else module not in unconverted)

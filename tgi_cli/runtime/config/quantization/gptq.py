@@ -111,7 +111,7 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         is_symmetric=is_symmetric,
         has_act_order=has_act_order,
         stores_zero_minus_one=layout == "gptq",
-        borrows=_is_by_gptqmodel(fields),
+        borrows=layout == "gptq" and _is_by_gptqmodel(fields),
         converts_head=fields.flag("lm_head", default=False),
         unconverted=unconverted,
         converted=converted,

@@ -26,8 +26,8 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "quantize",
         MODEL,
         get_args(Quantize),
-        "gguf computes with a GGUF file's own Q4_0, Q4_1 and Q8_0; no other is served yet.",
-        note="weights are rounded to dtype",
+        "The checkpoint's own method, if given; gguf keeps Q4_0, Q4_1 and Q8_0 as they are.",
+        note="the checkpoint's own",
     ),
     choice(
         "kv_cache_dtype",
