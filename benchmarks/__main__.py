@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("router", "serving", "kernels", "neighbours", "prefix", "guided")
+NAMES = ("router", "serving", "kernels", "neighbours", "prefix", "guided", "startup")
 _USUAL = ("router", "serving")
 
 

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from tests.architecture.imports import ROOT
+from tgi_cli.runtime.config.env import merge
 from tgi_cli.runtime.config.probe import read_options
 from tgi_cli.runtime.config.resolved import RouterConfig
 from tgi_cli.runtime.router.route_table import routes_of
 
-UNIT = ROOT / "deploy/systemd/tgi.service"
+UNITS = ROOT / "deploy/systemd"
 PATHS = {route.path for route in routes_of(RouterConfig(model_id="x"))}
 
 
@@ -75,10 +76,13 @@ def test_probes_of_a_cluster_ask_routes_that_exist() -> None:
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
 
 
+def lines_of_unit(name: str) -> dict[str, str]:
+    lines = (UNITS / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+
+
 def test_a_unit_waits_until_the_model_answers() -> None:
-    lines = dict(
-        line.split("=", 1) for line in UNIT.read_text().splitlines() if re.match(r"\w+=", line)
-    )
+    lines = lines_of_unit("tgi.service")
 
     argv = lines["ExecStartPost"].split()[2:]
     options = read_options([word.replace("$MAINPID", "7") for word in argv], {})
@@ -89,10 +93,26 @@ def test_a_unit_waits_until_the_model_answers() -> None:
     assert int(lines["TimeoutStopSec"]) > 90
 
 
+def test_a_socket_hands_its_connections_to_where_the_unit_listens() -> None:
+    socket, proxy, unit = map(lines_of_unit, ("tgi.socket", "tgi-proxy.service", "tgi.service"))
+
+    target = proxy["ExecStart"].split()[-1]
+    hostname = re.search(r"\bHOSTNAME=(\S+)", unit["Environment"])
+    assert hostname is not None
+    assert target == f"{hostname[1]}:{merge({}, {})[0].port}"
+    assert socket["Service"] == "tgi-proxy.service"
+    for key in ("Requires", "After"):
+        assert "tgi.service" in proxy[key].split()
+    assert proxy["TimeoutStopSec"] == unit["TimeoutStopSec"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="Debian's package systemd")
-def test_systemd_reads_the_unit() -> None:
+def test_systemd_reads_the_units() -> None:
     checked = subprocess.run(
-        ["systemd-analyze", "verify", UNIT], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", *sorted(UNITS.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     complaints = [line for line in checked.stderr.splitlines() if "is not executable" not in line]

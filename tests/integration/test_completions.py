@@ -17,6 +17,7 @@ import pytest
 from tests.architecture.imports import ROOT
 
 SHELLS = ("bash", "zsh", "fish")
+SCRIPTS = ROOT / "completions"
 _TIMEOUT_S = 20.0
 CASES = [
     ("tgi he", "tgi health"),
@@ -25,6 +26,8 @@ CASES = [
     ("tgi serve org/na", "tgi serve org/name"),
     ("tgi serve --model-id ./mod", "tgi serve --model-id ./model.gguf"),
     ("tgi health --level de", "tgi health --level deep"),
+    ("tgi bench --tokenizer ./mod", "tgi bench --tokenizer ./model.gguf"),
+    ("tgi bench compare ./res", "tgi bench compare ./result.json"),
 ]
 
 
@@ -36,7 +39,8 @@ def home(tmp_path: Path) -> Path:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tgi_cli "$@"\n')
     command.chmod(0o755)
     (tmp_path / ".cache/huggingface/hub/models--org--name").mkdir(parents=True)
-    (tmp_path / "model.gguf").touch()
+    for name in ("model.gguf", "result.json"):
+        (tmp_path / name).touch()
     return tmp_path
 
 
@@ -51,18 +55,8 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def typed_into_bash(line: str, home: Path) -> list[str]:
-    script = f"""
-        source {ROOT}/completions/tgi.bash
-        COMP_WORDS=({line}); COMP_CWORD=$(({len(line.split())} - 1))
-        COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}
-        _tgi_completion tgi; printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    return _run(["bash", "--norc", "-c", script], home)
-
-
 def typed_into_fish(line: str, home: Path) -> list[str]:
-    script = f"source {ROOT}/completions/tgi.fish; complete --do-complete {line!r}"
+    script = f"source {SCRIPTS}/tgi.fish; complete --do-complete {line!r}"
     return [each.partition("\t")[0] for each in _run(["fish", "--no-config", "-c", script], home)]
 
 
@@ -73,17 +67,25 @@ def _run(command: list[str], home: Path) -> list[str]:
     return done.stdout.split("\n")
 
 
+def typed_into_bash(line: str, home: Path) -> list[str]:
+    return _press_tab(
+        ["bash", "--norc", "--noprofile", "-i"], f"source {SCRIPTS}/tgi.bash", line, home
+    )
+
+
 def typed_into_zsh(line: str, home: Path) -> list[str]:
-    """Press the tab key in a zsh of its own, and return the words that the line then has."""
+    setup = f"autoload -Uz compinit; compinit -u; source {SCRIPTS}/tgi.zsh"
+    return _press_tab(["zsh", "-f", "-i"], setup, line, home)
+
+
+def _press_tab(shell: list[str], setup: str, line: str, home: Path) -> list[str]:
+    """Press the tab key in a shell of its own, and return the words that the line then has."""
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(home)
-        os.execvpe("zsh", ["zsh", "-f", "-i"], environment(home))
+        os.execvpe(shell[0], shell, environment(home))
     try:
-        setup = (
-            f"autoload -Uz compinit; compinit -u; source {ROOT}/completions/tgi.zsh; echo re''ady"
-        )
-        os.write(terminal, f"{setup}\n".encode())
+        os.write(terminal, f"{setup}; echo re''ady\n".encode())
         _read_until(terminal, "\nready")
         os.write(terminal, f"{line}\t".encode())
         expected = next(whole for start, whole in CASES if start == line)

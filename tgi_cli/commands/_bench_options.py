@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tgi_cli.commands._completion import complete_model
 from tgi_cli.commands._options import completer
 from tgi_cli.runtime.config.bench import BENCH_SETTINGS, BenchSetting
 
@@ -83,6 +84,8 @@ def _parameter(setting: BenchSetting) -> inspect.Parameter:
         options["parser"] = _reader(setting)
         if setting.choices:
             options["autocompletion"] = completer(setting.choices)
+        elif setting.name == "tokenizer":
+            options["autocompletion"] = complete_model
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

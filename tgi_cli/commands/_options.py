@@ -87,7 +87,8 @@ def _notes(setting: Setting) -> str:
 def _completion_of(setting: Setting) -> Callable[[str], list[str]] | None:
     if setting.name == "model_id":
         return complete_model
-    return completer(setting.choices) if setting.choices else None
+    values = ("true", "false") if setting.is_switch else setting.choices
+    return completer(values) if values else None
 
 
 def completer(values: Sequence[str]) -> Callable[[str], list[str]]:
