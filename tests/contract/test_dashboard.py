@@ -6,13 +6,17 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from tests.architecture.imports import ROOT
 from tests.builders.router import script_for, serving
+from tgi_cli.runtime.router.metric_families import FAMILIES
 from tools.dashboard import ROWS, dashboard
 
+GUIDE = (ROOT / "docs/guides/monitoring.md").read_text(encoding="utf-8")
 QUERIES = [
     query for panels in ROWS.values() for panel in panels for query in panel.queries.values()
 ]
@@ -44,6 +48,27 @@ def test_the_dashboard_takes_the_place_of_the_old_one():
     titles = [panel["title"] for panel in made["panels"]]
     assert len(set(titles)) == len(titles)
     assert len({panel["id"] for panel in made["panels"]}) == len(titles)
+
+
+def test_the_guide_names_series_that_exist():
+    families = {family.name for family in FAMILIES}
+
+    named = set(re.findall(r"\btgi_(?!cli)\w+", GUIDE))
+
+    assert named
+    for name in named:
+        assert families & {name, re.sub(r"_(bucket|count|sum)$", "", name)}, name
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus")
+def test_the_guides_alerts_are_rules_that_prometheus_reads(tmp_path: Path):
+    *_, alerts = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("groups:\n- name: guide\n  rules:\n" + textwrap.indent(alerts, "  "))
+
+    checked = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True)
+
+    assert "4 rules found" in checked.stdout, checked.stderr
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Debian's package prometheus")
