@@ -28,6 +28,9 @@ CASES = [
     ("tgi health --level de", "tgi health --level deep"),
     ("tgi bench --tokenizer ./mod", "tgi bench --tokenizer ./model.gguf"),
     ("tgi bench compare ./res", "tgi bench compare ./result.json"),
+    ("tgi download org/na", "tgi download org/name"),
+    ("tgi download --verify sh", "tgi download --verify sha256"),
+    ("tgi download demo --local-dir ./fol", "tgi download demo --local-dir ./folder/"),
 ]
 
 
@@ -39,6 +42,7 @@ def home(tmp_path: Path) -> Path:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tgi_cli "$@"\n')
     command.chmod(0o755)
     (tmp_path / ".cache/huggingface/hub/models--org--name").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
     for name in ("model.gguf", "result.json"):
         (tmp_path / name).touch()
     return tmp_path
