@@ -7,7 +7,9 @@ section 4.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import msgspec
@@ -18,16 +20,40 @@ CountTokens = Callable[[str], int]
 """Tokens of a text as the tokenizer counts them, special ones left out."""
 
 
-class Deliveries(msgspec.Struct, kw_only=True, array_like=True):
-    """What the deliveries of one reply held. Lists are parallel."""
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What the deliveries of one reply held. Sequences are parallel."""
 
-    at: list[int] = []  # ns from the run's start
-    num_events: list[int] = []
-    num_ids: list[int] = []  # tokens that were named one by one
-    usage: list[int] = []  # the server's count after it; -1: none yet
-    text_ends: list[int] = []  # where its part of `text` ends
+    at: Sequence[int]  # ns from the run's start
+    num_events: Sequence[int]
+    num_ids: Sequence[int]  # tokens that were named one by one
+    usage: Sequence[int]  # the server's count after it; -1: none yet
+    text_ends: Sequence[int]  # where its part of `text` ends
     text: str = ""
     total: int | None = None  # the server's count at the end
+
+
+class PackedDeliveries(msgspec.Struct, kw_only=True, array_like=True):
+    """The same between two processes of a machine: arrays as bytes, 24 of them a delivery."""
+
+    at: bytes = b""  # int64
+    num_events: bytes = b""  # this and the others int32
+    num_ids: bytes = b""
+    usage: bytes = b""
+    text_ends: bytes = b""
+    text: str = ""
+    total: int | None = None
+
+    def unpacked(self) -> Deliveries:
+        return Deliveries(
+            at=array("q", self.at),
+            num_events=array("i", self.num_events),
+            num_ids=array("i", self.num_ids),
+            usage=array("i", self.usage),
+            text_ends=array("i", self.text_ends),
+            text=self.text,
+            total=self.total,
+        )
 
 
 def count_tokens(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tgi_cli.runtime.bench.counting import Deliveries
+from tgi_cli.runtime.bench.counting import PackedDeliveries
 from tgi_cli.runtime.bench.failures import (
     WHY_HUNG_UP,
     class_of_status,
@@ -84,12 +84,12 @@ class Exchange:
     def finished(self) -> FinishedRequest:
         """Return what is sent to the bench."""
         reading = self.reading
-        deliveries = Deliveries(
-            at=self.at.tolist(),
-            num_events=self.num_events.tolist(),
-            num_ids=self.num_ids.tolist(),
-            usage=self.usage.tolist(),
-            text_ends=self.text_ends.tolist(),
+        deliveries = PackedDeliveries(
+            at=self.at.tobytes(),
+            num_events=self.num_events.tobytes(),
+            num_ids=self.num_ids.tobytes(),
+            usage=self.usage.tobytes(),
+            text_ends=self.text_ends.tobytes(),
             text=self.text,
             total=reading.usage if reading.usage >= 0 else None,
         )

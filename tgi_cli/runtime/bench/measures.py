@@ -130,15 +130,15 @@ def latencies(
     start, stop, is_steady = steady
     well = [request for request in requests if request.is_ok]
     calm = [request for request in requests if is_steady and start <= request.sched < stop]
-    ok, settled = metric_values(well), metric_values(calm)
-    service = {name: values_of(well, value) for name, value in SERVICE.items()}
+    every = _summaries(everything)
+    # One population after the other: each holds a value for every token.
+    ok = every if len(well) == len(requests) else _summaries(metric_values(well))
+    settled = every if len(calm) == len(requests) else _summaries(metric_values(calm))
+    service = _summaries({name: values_of(well, value) for name, value in SERVICE.items()})
 
     def latency(name: str) -> result.Latency:
         return result.Latency(
-            ok=summarize(ok[name]),
-            all=summarize(everything[name]),
-            steady=summarize(settled[name]),
-            service=summarize(service[name]) if name in service else None,
+            ok=ok[name], all=every[name], steady=settled[name], service=service.get(name)
         )
 
     return result.Latencies(
@@ -152,6 +152,10 @@ def latencies(
         stall=latency("stall"),
         server_queue=_server_queue(record, requests),
     )
+
+
+def _summaries(values: Mapping[str, np.ndarray]) -> dict[str, result.Summary]:
+    return {name: summarize(of_one) for name, of_one in values.items()}
 
 
 def _server_queue(record: StageRecord, requests: Iterable[RequestRecord]) -> result.Summary | None:

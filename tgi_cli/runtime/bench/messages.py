@@ -11,7 +11,7 @@ import struct
 
 import msgspec
 
-from tgi_cli.runtime.bench.counting import Deliveries
+from tgi_cli.runtime.bench.counting import PackedDeliveries
 from tgi_cli.runtime.bench.protocols import BodyOptions, ProtocolName
 from tgi_cli.runtime.bench.records import RequestRecord, WorkerSample
 from tgi_cli.runtime.bench.stages import PlannedRequest, StageSpec
@@ -121,7 +121,7 @@ class Tick(FromWorker):
 
 class FinishedRequest(msgspec.Struct, kw_only=True, array_like=True):
     record: RequestRecord
-    deliveries: Deliveries
+    deliveries: PackedDeliveries
 
 
 class Finished(FromWorker):

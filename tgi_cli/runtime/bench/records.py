@@ -6,6 +6,7 @@ all processes of a machine. `None`: it never came to that. Spec: bench.md sectio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -39,7 +40,7 @@ TokenSource = Literal["token_ids", "usage_continuous", "usage_final", "tokenizer
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
-    """One request of a stage. Lists are parallel: one entry per delivery."""
+    """One request of a stage. Sequences are parallel: one entry per delivery."""
 
     index: int  # in the plan of its stage, whatever the number of workers
     phase: Phase
@@ -59,8 +60,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     last: int | None = None  # last delivery that holds a token
     end: int | None = None  # end mark or end of the body; of a failure: when it was known
 
-    deliveries: list[int] = []  # moments of the deliveries that hold tokens
-    tokens: list[int] = []  # tokens of each
+    deliveries: Sequence[int] = []  # moments of the deliveries that hold tokens
+    tokens: Sequence[int] = []  # tokens of each
     num_events: int = 0  # events that hold tokens
 
     planned_input_tokens: int | None = None

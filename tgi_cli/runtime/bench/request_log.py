@@ -19,6 +19,7 @@ from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.records import RequestRecord, StageRecord
 
 _NAME_FIELDS = ("stage", "repeat")
+_BY_DELIVERY = ("deliveries", "tokens")
 _DEFAULTS = {
     field.name: field.default
     for field in msgspec.structs.fields(RequestRecord)
@@ -71,8 +72,10 @@ def _line(request: RequestRecord, stage: str, repeat: int) -> bytes:
     fields: dict[str, Any] = {"stage": stage, "repeat": repeat}
     for name in request.__struct_fields__:
         value = getattr(request, name)
-        if value != _DEFAULTS.get(name, msgspec.NODEFAULT) and value != []:
+        if value != _DEFAULTS.get(name, msgspec.NODEFAULT) and name not in _BY_DELIVERY:
             fields[name] = value
+    if request.tokens:
+        fields["tokens"] = list(request.tokens)
     if request.deliveries:
         moments = (request.sched, *request.deliveries)
         fields["deliveries"] = [_microseconds(now - before) for before, now in pairwise(moments)]

@@ -114,10 +114,14 @@ def gaps_of(requests: Sequence[RequestRecord]) -> Gaps:
     tokens = np.fromiter(
         chain.from_iterable(request.tokens for request in requests), np.int64, total
     )
-    owner = np.repeat(np.arange(len(requests)), lengths)
-    within = np.diff(owner) == 0  # not the gap between two requests
-    came = Gaps(np.diff(moments)[within] / NS, tokens[1:][within], owner[1:][within])
+    within = np.ones(max(total - 1, 0), np.bool_)
+    ends = np.cumsum(lengths)
+    within[ends[(ends > 0) & (ends < total)] - 1] = False  # the gap between two requests
+    owner = np.repeat(np.arange(len(requests)), np.maximum(lengths - 1, 0))
+    came = Gaps(np.diff(moments)[within] / NS, tokens[1:][within], owner)
     owed = _owed(requests, came)
+    if not len(owed.seconds):
+        return came
     return Gaps(
         np.concatenate((came.seconds, owed.seconds)),
         np.concatenate((came.num_tokens, owed.num_tokens)),

@@ -7,6 +7,7 @@ four times a second, and tells the workers when to stop. Spec: bench.md sections
 from __future__ import annotations
 
 import asyncio
+from array import array
 from dataclasses import dataclass, field
 
 import msgspec
@@ -107,10 +108,14 @@ class StageRunner:
     def _take_records(self) -> list[RequestRecord]:
         """Count the tokens of what has come back, now that nothing runs; keep the records."""
         records, num_counted = [], 0
-        for each in self.pool.finished:
-            record, deliveries = each.record, each.deliveries
+        finished = self.pool.finished
+        finished.reverse()
+        while finished:  # each is let go of as soon as it is counted: there may be millions
+            each = finished.pop()
+            record, deliveries = each.record, each.deliveries.unpacked()
             record.deliveries = deliveries.at
-            record.tokens, record.token_source = count_tokens(deliveries, self.count_text)
+            tokens, record.token_source = count_tokens(deliveries, self.count_text)
+            record.tokens = array("i", tokens)
             record.output_tokens = sum(record.tokens)
             may_count = self.counts_all_texts or num_counted < _COUNTED_TEXTS_REMOTE
             if self.count_text is not None and deliveries.text and record.is_ok and may_count:
@@ -119,7 +124,6 @@ class StageRunner:
             if self.saves_text:
                 record.text = deliveries.text
             records.append(record)
-        self.pool.finished.clear()
         return records
 
     def _take_e2e(self) -> None:

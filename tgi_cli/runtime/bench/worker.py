@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from tgi_cli.runtime.bench.counting import Deliveries
+from tgi_cli.runtime.bench.counting import PackedDeliveries
 from tgi_cli.runtime.bench.exchange import Exchanges
 from tgi_cli.runtime.bench.loops import LoadLoop, PlanQueue
 from tgi_cli.runtime.bench.messages import (
@@ -176,7 +176,7 @@ class Worker:
             self._send(Finished(requests=[exchange.finished() for exchange in part]))
             await self._writer.drain()
         if loop is not None and (unsent := loop.never_sent()):
-            nothing = Deliveries()
+            nothing = PackedDeliveries()
             self._send(
                 Finished(
                     requests=[
