@@ -11,13 +11,16 @@ from tgi_cli.runtime.bench.exit_codes import exit_code
 from tgi_cli.runtime.bench.measures import measure_stage
 from tgi_cli.runtime.bench.result import SloOutcome
 from tgi_cli.runtime.bench.stages import StageSpec
+from tgi_cli.runtime.config.bench.forms import MaxErrors
 
 FAILED = SloOutcome(expr="ttft.p99<1s", stage="rate=2", value=2.0, passed=False)
 
 
 def code_of(*, slos: list[SloOutcome] | None = None, verdict: str = "valid", **fields: Any) -> int:
     options = {
-        name: fields.pop(name) for name in ("is_interrupted", "is_client_limited") if name in fields
+        name: fields.pop(name)
+        for name in ("is_interrupted", "is_client_limited", "max_errors")
+        if name in fields
     }
     requests = fields.pop("requests", [make_request()])
     record = make_stage(requests, **fields)
@@ -41,3 +44,16 @@ def code_of(*, slos: list[SloOutcome] | None = None, verdict: str = "valid", **f
 )
 def test_the_worst_reason_wins(expected: int, fields: dict[str, Any]) -> None:
     assert code_of(**fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(MaxErrors(other=0.1), 4), (MaxErrors(other=0.3), 0), (MaxErrors(1), 4), (MaxErrors(2), 0)],
+)
+def test_a_stage_too_short_to_be_stopped_is_held_against_the_budget(
+    limit: MaxErrors, expected: int
+) -> None:
+    requests = [make_request(k, k) for k in range(5)]
+    requests += [make_failure(5, 5), make_failure(6, 6, "unfinished", after=None)]
+
+    assert code_of(requests=requests, max_errors=limit) == expected

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from tests.builders.endpoint import Answer, answering_with, chat, status
+from tests.builders.endpoint import HEAD, Answer, answering_with, chat, event, said, status
 from tgi_cli.errors import UnreachableError
 from tgi_cli.runtime.bench.messages import Timeouts
 from tgi_cli.runtime.bench.probe import Probe
@@ -84,3 +85,21 @@ async def test_a_first_request_that_fails_ends_the_run() -> None:
 
     with pytest.raises(UnreachableError, match="asleep"):
         await find(answer)
+
+
+async def test_a_chat_that_writes_on_and_on_is_asked_by_the_old_name_of_the_length() -> None:
+    """Some servers take an unknown field without a word, `max_completion_tokens` among them."""
+
+    def answer(_number: int, path: str, body: Any) -> Answer:
+        if path == "/v1/models":
+            return status(200, json.dumps({"data": [{"id": "m"}]}))
+        if path != "/v1/chat/completions":
+            return status(404)
+        if "max_tokens" in body:
+            return chat("a", "b")
+        return [HEAD, *[event(said("more ")) for _ in range(40)], asyncio.Event()]
+
+    found, body = await find(answer)
+
+    assert not body.max_completion_tokens
+    assert found.capabilities["max_completion_tokens"] is False

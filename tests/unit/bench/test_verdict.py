@@ -107,6 +107,15 @@ def test_closed_loop_that_breaks_littles_law_is_broken():
     assert "concurrency isn't rate times latency" in stage.verdict_reasons[-1]
 
 
+def test_users_who_wait_for_one_answer_all_along_are_the_servers_doing():
+    found = [make_failure(k, 0, "unfinished", after=None) for k in range(2)]
+
+    stage = measure(found, "concurrency", is_closed_loop=True, drained=90 * S)
+
+    assert stage.concurrency.little_residual == 1.0  # nobody has left
+    assert stage.verdict == "valid"
+
+
 def queued(rate: float, capacity: float, *, start: int = 0) -> list:
     """A server that answers one after another, each in 1 / capacity seconds, in a Poisson load."""
     random, found, at, free = Random(3), [], 0.0, 0.0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tgi_cli.runtime.bench.records import StageRecord
 from tgi_cli.runtime.bench.result import SloOutcome, Stage
+from tgi_cli.runtime.config.bench.forms import MaxErrors
 
 OK, INTERNAL, USAGE, SLO, ERRORS, UNTRUSTED, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
@@ -15,11 +16,16 @@ def exit_code(
     stops: Sequence[StageRecord],
     slos: Sequence[SloOutcome],
     *,
+    max_errors: MaxErrors | None = None,
     is_interrupted: bool = False,
     requires_output_length: bool = False,
     is_client_limited: bool = False,
 ) -> tuple[int, str | None]:
-    """Return the code and its reason; of several, the first of 130, 6, 5, 4 and 3."""
+    """Return the code and its reason; of several, the first of 130, 6, 5, 4 and 3.
+
+    A stage that ended as planned is held against `max_errors` too: it may have been too short to
+    be stopped, or its requests failed in the drain.
+    """
     if is_interrupted:
         return INTERRUPTED, "interrupted"
     if reason := _unreachable(stages, stops):
@@ -28,9 +34,10 @@ def exit_code(
         return UNTRUSTED, reason
     if is_client_limited:
         return UNTRUSTED, "the sweep ended where the client was the limit"
-    for stop in stops:
-        if stop.stopped_by == "errors":
-            return ERRORS, f"{stop.key}: more failures than --max-errors allows"
+    stopped = [stop.key for stop in stops if stop.stopped_by == "errors"]
+    over_budget = [stage.key for stage in stages if max_errors and _exceeds(stage, max_errors)]
+    if bad := [*stopped, *over_budget]:
+        return ERRORS, f"{bad[0]}: more failures than --max-errors allows"
     failed = [slo for slo in slos if not slo.passed]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
@@ -55,3 +62,11 @@ def _untrusted(stages: Sequence[Stage], requires_output_length: bool) -> str | N
             share = stage.tokens.short_output_fraction
             return f"{stage.key}: {share:.1%} of the outputs are shorter than planned"
     return None
+
+
+def _exceeds(stage: Stage, most: MaxErrors) -> bool:
+    counts = stage.counts
+    num_bad = counts.failed + counts.unfinished + counts.dropped
+    if most.requests is not None:
+        return num_bad > most.requests
+    return most.other is not None and num_bad > most.other * counts.planned

@@ -293,9 +293,14 @@ def _concurrency(
     window_s = (w1 - w0) / NS
     # X * R = (n / window) * (sum / n)
     residual = abs(sum(spans) / window_s - mean) / mean if mean > 0 else None
+    unfinished = [
+        (record.drained - request.sent) / NS
+        for request in record.requests
+        if request.failure == "unfinished" and request.sent is not None
+    ]
     return (
         result.Concurrency(mean=mean, max=occupancy.highest(w0, w1), little_residual=residual),
-        max(spans, default=0.0) / window_s,
+        max([*spans, *unfinished], default=0.0) / window_s,
     )
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 
+from tgi_cli.runtime.bench.conversations import ConversationSource
 from tgi_cli.runtime.bench.facts import num_cores
+from tgi_cli.runtime.bench.inputs import InputSource
 from tgi_cli.runtime.bench.live import LiveState
 from tgi_cli.runtime.bench.messages import Timeouts
 from tgi_cli.runtime.bench.protocols import BodyOptions
 from tgi_cli.runtime.bench.stages import StageSpec
 from tgi_cli.runtime.bench.statistics import relative_half_width
+from tgi_cli.runtime.bench.streams import Streams
 from tgi_cli.runtime.bench.transport import TransportOptions
 from tgi_cli.runtime.bench.window import StopRules
 from tgi_cli.runtime.config.bench import BenchOptions
+from tgi_cli.runtime.config.bench.options import DEFAULT_OUTPUT_TOKENS
 
 # What one worker must manage (section 11), where nobody has calibrated this machine.
 EVENTS_S = 10_000.0
 REQUESTS_S = 1_000.0
+_NUM_SAMPLED = 32  # inputs, of which the mean length of outputs is taken
 
 
 def transport_options(options: BenchOptions) -> TransportOptions:
@@ -74,14 +79,14 @@ def stop_rules(options: BenchOptions) -> StopRules:
 def num_workers(
     options: BenchOptions,
     specs: list[StageSpec],
-    *,
+    source: InputSource | ConversationSource,
     itl_s: float | None,
-    output_tokens: float,
     calibration: dict[str, float] | None,
 ) -> int:
     """Return how many processes send: those asked for, else so many that each is half busy.
 
-    `itl_s` is what the probe saw: users of a closed loop get tokens at that pace at most.
+    `itl_s` is what the probe saw: users of a closed loop get tokens at that pace at most. Texts may
+    be made and counted, so not for an event loop.
     """
     if options.workers is not None:
         return options.workers
@@ -90,9 +95,10 @@ def num_workers(
         load = max(spec.value, spec.ramp_to or 0.0)
         if spec.is_closed_loop:
             events_s = max(events_s, load / itl_s if itl_s else 0.0)
-            continue
-        events_s = max(events_s, load * output_tokens)
-        requests_s = max(requests_s, load)
+        else:
+            requests_s = max(requests_s, load)
+    if requests_s:
+        events_s = max(events_s, requests_s * _mean_output_tokens(source))
     known = calibration or {}
     needed = max(
         events_s / (known.get("events_s", EVENTS_S) / 2),
@@ -100,3 +106,15 @@ def num_workers(
     )
     # One core is left to the bench itself, and to a server on the same machine.
     return max(1, min(math.ceil(needed), num_cores() - 1))
+
+
+def _mean_output_tokens(source: InputSource | ConversationSource) -> float:
+    """Return how many tokens the answers have on average, by the first inputs of a plan."""
+    streams = Streams(0, "lengths", "warmup")
+    if isinstance(source, ConversationSource):
+        talks = source.conversations(streams, 0, _NUM_SAMPLED)
+        lengths = [turn.output_tokens for talk in talks for turn in talk]
+    else:
+        lengths = [each.output_tokens for each in source.inputs(streams, 0, _NUM_SAMPLED)]
+    known = [length for length in lengths if length is not None]
+    return sum(known) / len(known) if known else DEFAULT_OUTPUT_TOKENS.value

@@ -26,6 +26,8 @@ from tgi_cli.runtime.bench.transport import Transport, TransportOptions, tls_con
 
 _PROMPT = "Count from one to ten."
 _OUTPUT_TOKENS = 6
+_ENDLESS_TOKENS = 24  # the length was not understood
+_LOOK_S = 0.05
 _TIMEOUT_S = 10.0  # of the questions that need no generation
 _MAX_INFO_BYTES = 1 << 20
 
@@ -150,16 +152,15 @@ class Probe:
         """Ask for a few tokens with no field that may be unknown, but the length's two names."""
         self._set(include_usage=False, continuous_usage_stats=False)
         exchange = await self._generate()
-        if exchange.record.status in (400, 422) and self._protocol == "chat":
+        if self._protocol == "chat" and not _took_the_length(exchange):
             self._set(max_completion_tokens=False)
             exchange = await self._generate()
         record = exchange.record
-        if record.failure is not None:
+        if record.failure not in (None, "cancelled"):
             raise UnreachableError(
                 f"A first request to {self.route()} failed ({record.failure}): {record.message}",
                 hint="--protocol, --path, --model and --api-key say what to ask, and how.",
             )
-
         if record.first is not None and record.last is not None and record.num_events > 1:
             self.itl_s = (record.last - record.first) / 1e9 / (record.num_events - 1)
 
@@ -202,10 +203,27 @@ class Probe:
         exchanges = Exchanges(
             transport, protocol, self._timeouts, clock, streams=self._body.streams
         )
-        self._watches.append(asyncio.create_task(exchanges.watch_deadlines()))
+        watches = (exchanges.watch_deadlines(), _stop_the_endless(exchanges))
+        self._watches += [asyncio.create_task(watch) for watch in watches]
         body = protocol.body(prompt or PromptInput(text=_PROMPT), _OUTPUT_TOKENS)
         record = RequestRecord(index=0, phase="warmup", sched=clock())
         return await exchanges.run(body, record)
+
+
+async def _stop_the_endless(exchanges: Exchanges) -> None:
+    """Hang up on replies that go on far beyond what was asked for. Runs for ever."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        for exchange in tuple(exchanges.open):
+            if sum(exchange.num_events) > _ENDLESS_TOKENS:
+                exchange.hang_up("cancelled")
+
+
+def _took_the_length(exchange: Exchange) -> bool:
+    """Whether the server knew the field of the length; some don't, and write without end."""
+    if exchange.record.status in (400, 422):
+        return False
+    return max(exchange.record.num_events, exchange.reading.usage) <= _OUTPUT_TOKENS
 
 
 def _spoken(info: dict[str, Any] | None, models: dict[str, Any] | None) -> ProtocolName:

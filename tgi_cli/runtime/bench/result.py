@@ -208,7 +208,7 @@ class Stage(msgspec.Struct, kw_only=True):
 
 class Endpoint(msgspec.Struct, kw_only=True):
     url: str
-    protocol: Literal["tgi", "completions", "chat"]
+    protocol: Literal["tgi", "completions", "chat"] | None = None  # None: not found out yet
     model: str | None = None
     server: dict[str, Any] = {}
     capabilities: dict[str, bool] = {}

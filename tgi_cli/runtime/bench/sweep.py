@@ -11,6 +11,10 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tgi_cli.runtime.bench.result import Stage
+from tgi_cli.runtime.bench.stage_values import error_rate
+from tgi_cli.runtime.bench.statistics import real
+
 SHARES = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0)  # of the saturated rate
 MIN_GAIN = 0.05  # in tokens per second, for twice the users
 MAX_ERROR_RATE = 0.01
@@ -51,6 +55,23 @@ class Found:
     slo_req_s: float | None
     knee: float | None  # users from which on more bring little
     is_client_limited: bool = False  # exit code 5
+
+
+def rung_of(stage: Stage, step: NextStage, *, meets_slo: bool | None) -> Rung:
+    """Return what a stage that `step` asked for has shown."""
+    rates = stage.throughput.all
+    low, high = (real(bound) for bound in rates.ci95.get("out_tok_s", (None, None)))
+    return Rung(
+        is_closed_loop=step.is_closed_loop,
+        value=step.value,
+        out_tok_s=real(rates.out_tok_s) or 0.0,
+        out_tok_s_ci95=None if low is None or high is None else (low, high),
+        req_s=real(rates.req_s) or 0.0,
+        error_rate=error_rate(stage) or 0.0,
+        is_stable=stage.is_stable is not False,
+        is_valid=stage.verdict != "invalid",
+        meets_slo=meets_slo,
+    )
 
 
 def next_step(rungs: list[Rung], *, has_slo: bool) -> NextStage | Found:

@@ -6,15 +6,11 @@ from typing import Any
 
 import msgspec
 
+from tgi_cli.runtime.bench.protocols.openai import OpenAIChoice, OpenAIEvent, OpenAIProtocol
 from tgi_cli.runtime.bench.protocols.protocol import (
-    Protocol,
     Reading,
-    Timings,
-    Usage,
-    error_text,
     forced_length,
     openai_fields,
-    take_usage,
 )
 from tgi_cli.runtime.bench.stages import PromptInput
 
@@ -29,26 +25,19 @@ class _Message(msgspec.Struct):
     tool_calls: Any = None  # a list; TGI once sent one object
 
 
-class _Choice(msgspec.Struct):
+class _Choice(OpenAIChoice):
     delta: _Message | None = None
     message: _Message | None = None
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None
+
+    def take_text(self, reading: Reading) -> bool:
+        message = self.delta or self.message
+        return message is not None and _take_text(message, reading)
 
 
-class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: Usage | None = None
-    error: Any = None
-    timings: Timings | None = None
-
-
-_decode = msgspec.json.Decoder(_Event).decode
-
-
-class Chat(Protocol):
+class Chat(OpenAIProtocol):
     name = "chat"
     path = "/v1/chat/completions"
+    decoder = msgspec.json.Decoder(OpenAIEvent[_Choice])
 
     def _body(self, prompt: PromptInput, output_tokens: int | None) -> dict[str, Any]:
         messages = prompt.messages
@@ -71,33 +60,6 @@ class Chat(Protocol):
             before.append({"role": "assistant", "content": answer})
         decoded["messages"] = before + decoded["messages"]
         return msgspec.json.encode(decoded)
-
-    def read(self, event: bytes, reading: Reading) -> bool:
-        if event == b"[DONE]":
-            reading.has_ended = True
-            return False
-        decoded = _decode(event)
-        if decoded.error is not None:
-            reading.error = error_text(decoded.error)
-            return False
-        has_token = decoded.usage is not None and take_usage(decoded.usage, reading)
-        has_token = has_token and bool(decoded.choices)  # a last event with the total alone
-        for choice in decoded.choices:
-            message = choice.delta or choice.message
-            if message is not None and _take_text(message, reading):
-                has_token = True
-            if choice.token_ids:
-                reading.num_ids += len(choice.token_ids)
-                has_token = True
-            if choice.finish_reason is not None:
-                reading.finish_reason = choice.finish_reason
-        if decoded.timings is not None and decoded.timings.queue_ms is not None:
-            reading.queue_s = decoded.timings.queue_ms / 1e3
-        return has_token
-
-    def read_whole(self, body: bytes, reading: Reading) -> None:
-        self.read(body, reading)
-        reading.has_ended = reading.finish_reason is not None
 
 
 def _take_text(message: _Message, reading: Reading) -> bool:

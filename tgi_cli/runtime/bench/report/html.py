@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 
 from tgi_cli.runtime.bench.report import charts, svg, words
+from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.report.terminal import worst_verdict
 from tgi_cli.runtime.bench.result import Result, Stage
 from tgi_cli.runtime.bench.stage_values import error_rate
@@ -73,7 +74,8 @@ def _head(result: Result) -> str:
 
 
 def _banners(result: Result) -> str:
-    lines, notes = [], ""
+    warning = cache_warning(result)
+    lines, notes = [] if warning is None else [warning], ""
     if result.exit_code:
         lines.append(f"exit {result.exit_code}: {result.exit_reason or ''}")
     for stage in result.stages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tgi_cli.runtime.bench.report import words
+from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.report.terminal import plain, worst_verdict
 from tgi_cli.runtime.bench.result import Result, Stage
 from tgi_cli.runtime.bench.stage_values import error_rate
@@ -22,13 +23,15 @@ def render_markdown(result: Result) -> str:
     rows += [line(_row(stage)) for stage in result.stages]
     head = (
         f"`tgi bench` of {code(endpoint.model or '?')} at {code(endpoint.url)} "
-        f"({endpoint.protocol}), {result.started}: **{worst_verdict(result.stages)}**"
+        f"({endpoint.protocol or '?'}), {result.started}: **{worst_verdict(result.stages)}**"
     )
     slos = [
         f"- {code(slo.expr)} {code(slo.stage)}: {'holds' if slo.passed else '**fails**'} "
         f"({words.short(slo.value)})"
         for slo in result.slo
     ]
+    warning = cache_warning(result)
+    head = head if warning is None else f"**{code(warning)}**\n\n{head}"
     return "\n".join([head, "", *rows, *([""] if slos else []), *slos]) + "\n"
 
 

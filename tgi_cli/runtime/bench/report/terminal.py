@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.bars import bars
+from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.result import Distribution, Result, Stage, Verdict
 from tgi_cli.runtime.bench.stage_values import error_rate
 
@@ -61,11 +62,13 @@ def plain(text: str) -> str:
 
 
 def _head(result: Result, paint: _Paint) -> Iterator[str]:
+    if warning := cache_warning(result):
+        yield paint(plain(warning), _YELLOW)
     verdict = worst_verdict(result.stages)
     lag = max((_lag(stage) for stage in result.stages), default=None)
     workers = result.client.workers
     parts = [
-        f"tgi bench  {plain(result.endpoint.url)}  {result.endpoint.protocol}",
+        f"tgi bench  {plain(result.endpoint.url)}  {result.endpoint.protocol or '?'}",
         plain(result.endpoint.model or "?"),
         f"{workers} worker{'s' if workers != 1 else ''}, lag p99 {words.milliseconds(lag)} ms",
         paint(verdict.upper(), _COLOURS[verdict]),
