@@ -54,11 +54,8 @@ def write_hf_config(config: ModelConfig, dtype: Dtype) -> dict[str, Any]:
         raw["mlp_bias"] = config.mlp_bias
     if config.rope_scaling is not None:
         raw["rope_scaling"] = _rope_scaling(config.rope_scaling)
-    if config.sliding_window is not None:
-        raw["sliding_window"] = config.sliding_window
-        if family != "mistral":
-            raw["use_sliding_window"] = True
-            raw["max_window_layers"] = config.num_full_attention_layers
+    if family != "llama":
+        raw |= _sliding_window(config)
     _check_says_the_same(raw, config)
     return raw
 
@@ -75,6 +72,20 @@ def _rope_scaling(scaling: RopeScaling) -> dict[str, Any]:
         if scaling.attention_factor is not None:
             raw["attention_factor"] = scaling.attention_factor
     return raw
+
+
+def _sliding_window(config: ModelConfig) -> dict[str, Any]:
+    """Return the window's keys, said also where there is none: an absent key may mean one."""
+    if config.sliding_window is None or config.family == "mistral":
+        return {"sliding_window": config.sliding_window}
+    num_full = config.num_full_attention_layers
+    num_windowed = config.num_layers - num_full
+    return {
+        "sliding_window": config.sliding_window,
+        "use_sliding_window": True,
+        "max_window_layers": num_full,
+        "layer_types": ["full_attention"] * num_full + ["sliding_attention"] * num_windowed,
+    }
 
 
 def _check_says_the_same(raw: dict[str, Any], config: ModelConfig) -> None:

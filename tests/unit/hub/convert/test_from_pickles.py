@@ -232,3 +232,24 @@ def test_a_folder_without_pickles_is_refused(tmp_path):
 
     with pytest.raises(ConversionError, match=r"no \.bin"):
         convert_here(plan_pickles, tmp_path / "m", tmp_path / "out")
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had since the peak was reset."""
+    status = Path("/proc/self/status").read_text()
+    return (
+        int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) << 10
+    )
+
+
+def test_memory_holds_one_tensor_at_a_time(tmp_path):
+    tensor_bytes = 8 << 20
+    tensors = {f"t{i}": torch.full((tensor_bytes // 4,), float(i)) for i in range(12)}
+    save_pickle(tmp_path / "m" / "pytorch_model.bin", tensors)
+    del tensors
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+    before = peak_bytes()
+
+    convert_here(plan_pickles, tmp_path / "m", tmp_path / "out")
+
+    assert peak_bytes() - before < 4 * tensor_bytes

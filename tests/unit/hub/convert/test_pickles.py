@@ -147,6 +147,16 @@ def test_a_length_that_goes_beyond_its_record_is_refused(length, tmp_path):
     assert "another length" in refusal(path)
 
 
+@pytest.mark.parametrize("length", [1001, 1 << 31, 1 << 40])
+def test_a_length_beyond_a_file_of_the_old_format_is_refused(length, tmp_path):
+    path = tmp_path / "m.bin"
+    save_pickle(path, {"a": WEIGHT}, is_old=True)
+    claimed = b"\x8a\x06" + length.to_bytes(6, "little")  # LONG1, in place of BININT2 1000
+    path.write_bytes(path.read_bytes().replace(b"M\xe8\x03", claimed))
+
+    assert "truncated or damaged" in refusal(path)
+
+
 def test_a_directory_that_points_beyond_the_file_is_refused(tmp_path):
     path = tmp_path / "m.bin"
     save_pickle(path, {"a": WEIGHT})
