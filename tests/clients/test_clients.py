@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.export_demo import export_tokenizer
 from tests.builders.router import Client, serving
 from tests.builders.served import served
+from tgi_cli.runtime.hub.convert.model_files import write_text_assets
 from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.ipc.fake_engine import FakeScript
 
@@ -74,7 +74,7 @@ def demo_url() -> Iterator[str]:
 @pytest.fixture
 async def servers(demo_url: str, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     """Return the fields of the scripts' `Servers`."""
-    export_tokenizer(locate_model("demo").text, tmp_path)
+    write_text_assets(locate_model("demo").text, tmp_path)
     slow = FakeScript(step_s=0.05)
     failing = FakeScript(fails=True)
     async with AsyncExitStack() as stack:
