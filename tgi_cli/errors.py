@@ -248,7 +248,7 @@ class CorruptModelError(StartError):
 
 
 class ConversionError(StartError):
-    """Weights that can't be converted: hostile, damaged, unknown, or the disk is full."""
+    """Weights that can't be converted: hostile, damaged, or of an unknown kind."""
 
     kind, exit_code = "conversion", 6
 

@@ -28,7 +28,7 @@ from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.stored_tensors import num_parameters
 from tgi_cli.runtime.hub.check_tensors import check_tensors
 from tgi_cli.runtime.hub.convert.names import pickle_files
-from tgi_cli.runtime.hub.convert.places import find_converted
+from tgi_cli.runtime.hub.convert.places import ADAPTER_CONFIG, find_converted
 from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
@@ -131,15 +131,20 @@ def _locate_folder(
     weights_folder: str | None,
     tokenizer_config_path: str | None,
 ) -> LocatedModel:
+    if weights_folder is None:
+        folder = _converted_or(folder)
     if not (folder / "config.json").exists():
+        if (folder / ADAPTER_CONFIG).exists():
+            raise NotAModelError(
+                f"{model_id}: a LoRA adapter, not a model.",
+                hint=f"Merge it into its base model: tgi download --merge-lora {model_id}",
+            )
         ggufs = sorted(folder.glob("*.gguf"))
         if len(ggufs) == 1:
             _check_no_weights_folder(model_id, weights_folder)
             return _locate_gguf(model_id, ggufs[0], tokenizer_config_path)
         reason = "no config.json" if not ggufs else f"{len(ggufs)} .gguf files: name one of them"
         raise NotAModelError(f"{model_id}: the folder isn't a model ({reason}).")
-    if weights_folder is None and not any(folder.glob("*.safetensors")):
-        folder = find_converted(folder) or folder
     raw_config = read_json(folder / "config.json")
     config = parse_hf_config(raw_config)
     quantization = read_quantization(folder, raw_config)
@@ -151,6 +156,14 @@ def _locate_folder(
     text = read_text_assets(folder, tokenizer_config_path)
     eos = eos_token_ids(folder, raw_config, text)
     return LocatedModel(model_id, None, None, config, weights, eos, text)
+
+
+def _converted_or(folder: Path) -> Path:
+    """Return what `folder` was converted to, if it needs that and it was; else itself."""
+    is_adapter = (folder / ADAPTER_CONFIG).exists() and not (folder / "config.json").exists()
+    if is_adapter or not any(folder.glob("*.safetensors")):
+        return find_converted(folder) or folder
+    return folder
 
 
 def _check_no_weights_folder(model_id: str, weights_folder: str | None) -> None:

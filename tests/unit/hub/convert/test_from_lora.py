@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,57 +10,27 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.conversion import convert_here, read_tensors, save_pickle
+from tests.builders.conversion import (
+    LORA_RANK,
+    Q,
+    convert_here,
+    factors,
+    read_tensors,
+    save_pickle,
+    write_adapter,
+)
 from tgi_cli.errors import ConversionError
 from tgi_cli.runtime.hub.convert.from_lora import plan_lora
 from tgi_cli.runtime.hub.convert.messages import Job
 from tgi_cli.runtime.hub.locate import locate_model
 
-Q = "model.layers.0.self_attn.q_proj"
 DOWN = "model.layers.2.mlp.down_proj"
-RANK = 3
-PLAIN = {  # as peft 0.17 writes it, with what it leaves at its defaults
-    "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
-    "base_model_name_or_path": "org/base",
-    "r": RANK,
-    "lora_alpha": 8,
-    "lora_dropout": 0.05,
-    "target_modules": ["q_proj", "down_proj"],
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "inference_mode": True,
-    "init_lora_weights": True,
-    "use_rslora": False,
-    "use_dora": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "loftq_config": {},
-    "megatron_core": "megatron.core",
-    "peft_version": "0.17.1",
-}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     write_tiny_checkpoint(folder, dtype=torch.bfloat16)
-    return folder
-
-
-def factors(weight: str = Q, num_in: int = 64, num_out: int = 64) -> dict[str, Tensor]:
-    torch.manual_seed(11)
-    return {
-        f"base_model.model.{weight}.lora_A.weight": torch.randn(RANK, num_in),
-        f"base_model.model.{weight}.lora_B.weight": torch.randn(num_out, RANK),
-    }
-
-
-def write_adapter(folder: Path, tensors: dict[str, Tensor], **changes: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(PLAIN | changes))
-    save_file(tensors, folder / "adapter_model.safetensors")
     return folder
 
 
@@ -157,8 +125,8 @@ A, B = factors()
         ({"base_model.model.lm_head.weight": torch.ones(3)}, "holds a tensor 'base_model"),
         ({f"base_model.model.{Q}.lora_embedding_A": torch.ones(3)}, "lora_embedding_A"),
         (factors("model.layers.9.self_attn.q_proj"), "no tensor 'model.layers.9"),
-        ({A: torch.ones(RANK, 64)}, "has no lora_B"),
-        ({B: torch.ones(64, RANK)}, "has no lora_A"),
+        ({A: torch.ones(LORA_RANK, 64)}, "has no lora_B"),
+        ({B: torch.ones(64, LORA_RANK)}, "has no lora_A"),
         (factors(num_in=65), "don't fit"),
         (factors(num_out=63), "don't fit"),
     ],

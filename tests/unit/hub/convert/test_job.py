@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.json import encode
 
 from tests.builders.conversion import read_tensors, save_pickle, write_config
-from tgi_cli.errors import ConversionError
+from tgi_cli.errors import ConversionError, DiskSpaceError
 from tgi_cli.runtime.hub.convert import Progress, convert_folder, job
+from tgi_cli.runtime.hub.convert.messages import failure
 from tgi_cli.runtime.hub.convert.record import read_record
 
 WEIGHT = torch.arange(12.0).view(3, 4)
@@ -157,7 +160,30 @@ def test_a_process_that_dies_is_one_line(script, reason, model, tmp_path, monkey
     assert names_in(tmp_path) == ["lib", "model"]
 
 
-def test_the_process_has_no_secrets_and_little_memory(model, tmp_path, monkeypatch):
+def test_a_disk_that_becomes_full_is_an_error_of_its_own(model, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    script = f"import sys; sys.stdin.readline(); print({encode(failure(full)).decode()!r})"
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "filling.py").write_text(script)
+    monkeypatch.setattr(job, "_MODULE", "filling")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+
+    with pytest.raises(DiskSpaceError, match="became full"):
+        convert_folder(model, tmp_path / "out", kind="pickle")
+
+    assert names_in(tmp_path) == ["lib", "model"]
+
+
+@pytest.mark.parametrize("exc", [ValueError("/secret/path"), KeyError("x"), MemoryError()])
+def test_an_unexpected_error_is_told_without_its_text(exc):
+    told = failure(exc)
+
+    assert told.message.startswith("The conversion ")
+    assert "/secret" not in told.message
+    assert not told.is_disk_full
+
+
+def test_the_process_has_no_secrets_(model, tmp_path, monkeypatch):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "telling.py").write_text(
         "import json, os, sys; sys.stdin.readline()\n"

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.conversion import convert_here, read_tensors, save_pickle
-from tgi_cli.errors import UnsupportedModelError
+from tests.builders.conversion import (
+    convert_here,
+    factors,
+    read_tensors,
+    save_pickle,
+    write_adapter,
+)
+from tgi_cli.errors import NotAModelError, UnsupportedModelError
+from tgi_cli.runtime.hub.convert.from_lora import plan_lora
 from tgi_cli.runtime.hub.convert.from_pickles import plan_pickles
 from tgi_cli.runtime.hub.convert.places import converted_folder, find_converted
 from tgi_cli.runtime.hub.locate import locate_model
@@ -52,6 +59,21 @@ def test_serve_takes_the_converted_weights_and_says_how_to_get_them(place, tmp_p
     assert located.weights.files == (str(target / "model.safetensors"),)
     assert located.config.checkpoint_dtype == "bfloat16"
     assert located.model_id == str(model)
+
+
+def test_serve_takes_a_merged_adapter_and_says_how_to_merge_one(tmp_path):
+    write_tiny_checkpoint(tmp_path / "base", num_hidden_layers=1)
+    adapter = write_adapter(tmp_path / "adapter", factors())
+    with pytest.raises(NotAModelError, match="a LoRA adapter, not a model") as caught:
+        locate_model(str(adapter))
+    assert caught.value.hint is not None
+    assert f"tgi download --merge-lora {adapter}" in caught.value.hint
+    merged = converted_folder(adapter)
+    convert_here(plan_lora, adapter, merged, kind="lora", base=str(tmp_path / "base"))
+
+    located = locate_model(str(adapter))
+
+    assert located.weights.files == (str(merged / "model.safetensors"),)
 
 
 def test_a_conversion_of_other_numbers_is_not_taken(tmp_path):

@@ -41,6 +41,7 @@ def convert_folder(
 
     Raises:
         ConversionError: it can't be done, and why; nothing is left at `into` or beside it.
+        DiskSpaceError: the disk became full; nothing is left either.
     """
     job = Job(
         kind=kind,
@@ -66,6 +67,7 @@ def merge_lora(
 
     Raises:
         ConversionError: the adapter isn't plain LoRA, or isn't for this base; nothing is left.
+        DiskSpaceError: the disk became full.
     """
     job = Job(
         kind="lora",

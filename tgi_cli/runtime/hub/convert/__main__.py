@@ -14,11 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from tgi_cli.errors import TgiError
 from tgi_cli.runtime.hub.convert.from_gguf import plan_gguf
 from tgi_cli.runtime.hub.convert.from_lora import plan_lora
 from tgi_cli.runtime.hub.convert.from_pickles import plan_pickles
-from tgi_cli.runtime.hub.convert.messages import Event, Failed, Job, Kind
+from tgi_cli.runtime.hub.convert.messages import Event, Job, Kind, failure
 from tgi_cli.runtime.hub.convert.plan import Plan, execute
 
 _PLANS: dict[Kind, Callable[[Job], Plan]] = {
@@ -47,14 +46,8 @@ def main() -> None:
     _limit_resources(job)
     try:
         send(execute(_PLANS[job.kind](job), job, send))
-    except TgiError as exc:
-        send(Failed(message=exc.message, hint=exc.hint))
-    except OSError as exc:
-        send(Failed(message=f"The conversion failed: {exc.strerror}."))
-    except MemoryError:
-        send(Failed(message="The conversion needs more memory than files of this size can."))
     except Exception as exc:
-        send(Failed(message=f"The conversion failed ({type(exc).__name__})."))
+        send(failure(exc))
 
 
 def _end_with_parent() -> None:

@@ -21,13 +21,13 @@ from tgi_cli.runtime.hub.convert.dtypes import SAFETENSORS_DTYPES, cast
 from tgi_cli.runtime.hub.convert.messages import Job
 from tgi_cli.runtime.hub.convert.model_files import copy_small_files, copy_tokenizer
 from tgi_cli.runtime.hub.convert.pickles import PickleFile
+from tgi_cli.runtime.hub.convert.places import ADAPTER_CONFIG
 from tgi_cli.runtime.hub.convert.plan import Plan
 from tgi_cli.runtime.hub.json_files import read_json
 from tgi_cli.runtime.hub.locate import safetensors_files
 from tgi_cli.runtime.hub.safetensors_file import SafetensorsFile
 from tgi_cli.runtime.hub.safetensors_writer import TensorSpec, plan_shards
 
-ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _TORCH_DTYPES = {name: dtype for dtype, name in SAFETENSORS_DTYPES.items()}
 _SUMMABLE = {"F64", "F32", "F16", "BF16"}

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from tgi_cli.errors import ConversionError
-from tgi_cli.runtime.hub.convert.messages import Converted, Event, Failed, Job, Progress
+from tgi_cli.errors import ConversionError, DiskSpaceError
+from tgi_cli.runtime.hub.convert.messages import DISK_FULL, Converted, Event, Failed, Job, Progress
 from tgi_cli.runtime.hub.convert.record import is_current, read_record
 from tgi_cli.runtime.hub.safetensors_writer import sync
 
@@ -29,7 +29,12 @@ _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "TZ", "VIRTUAL_ENV",
 
 
 def run_job(job: Job, progress: Callable[[Progress], None] | None) -> Converted:
-    """Return the job's result, made now or found. Raises `ConversionError`."""
+    """Return the job's result, made now or found.
+
+    Raises:
+        ConversionError: it can't be made.
+        DiskSpaceError: the disk is full.
+    """
     into = Path(job.into)
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +46,8 @@ def run_job(job: Job, progress: Callable[[Progress], None] | None) -> Converted:
                 _check_empty(into)
             return _convert(job, into, progress)
     except OSError as exc:
+        if exc.errno in DISK_FULL:
+            raise _disk_full(into.parent) from exc
         raise ConversionError(f"{into.parent}: can't be written ({exc.strerror}).") from exc
 
 
@@ -121,7 +128,16 @@ def _run_process(job: Job, partial: Path, progress: Callable[[Progress], None] |
         return end
     if end is None:
         raise ConversionError(f"The conversion {_how_it_ended(code)}.")
+    if end.is_disk_full:
+        raise _disk_full(partial.parent)
     raise ConversionError(end.message, hint=end.hint)
+
+
+def _disk_full(folder: Path) -> DiskSpaceError:
+    return DiskSpaceError(
+        f"{folder}: the disk became full while converting; nothing is left of the conversion.",
+        hint="Make room, and start again.",
+    )
 
 
 def _how_it_ended(exit_code: int) -> str:

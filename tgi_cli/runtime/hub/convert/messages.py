@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Literal
 
 import msgspec
 
+from tgi_cli.errors import TgiError
 from tgi_cli.runtime.config.model_config import Dtype
 
 Kind = Literal["pickle", "gguf", "lora"]
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Stage = Literal["hash", "write", "check"]
 
 
@@ -49,6 +52,19 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
     message: str
     hint: str | None = None
+    is_disk_full: bool = False
 
 
 Event = Progress | Converted | Failed
+
+
+def failure(exc: Exception) -> Failed:
+    """Return what the parent is told of an exception: never a foreign one's text."""
+    if isinstance(exc, TgiError):
+        return Failed(message=exc.message, hint=exc.hint)
+    if isinstance(exc, OSError):
+        is_full = exc.errno in DISK_FULL
+        return Failed(message=f"The conversion failed: {exc.strerror}.", is_disk_full=is_full)
+    if isinstance(exc, MemoryError):
+        return Failed(message="The conversion needs more memory than files of this size can.")
+    return Failed(message=f"The conversion failed ({type(exc).__name__}).")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tgi_cli.runtime.hub.convert.record import read_record, sources_are_unchanged
 
+ADAPTER_CONFIG = "adapter_config.json"  # what says that a folder holds a LoRA adapter
+
 
 def converted_folder(source: Path) -> Path:
     """Return where the conversion of a folder, or of a `.gguf` file, belongs."""
@@ -24,14 +26,14 @@ def converted_folder(source: Path) -> Path:
 
 
 def find_converted(folder: Path) -> Path | None:
-    """Return the folder with the converted weights of `folder`, if they are what they were made of.
+    """Return the folder with the converted weights of `folder`, if they are still what they were.
 
     A commit never changes. The files of an ordinary folder may have been replaced since; then their
     sizes differ, or they are newer than the conversion.
     """
     converted = converted_folder(folder)
     record = read_record(converted)
-    if record is None or record.kind != "pickle":
+    if record is None or record.kind == "gguf":
         return None
     is_commit = _snapshot_of(folder.absolute()) is not None
     if is_commit or sources_are_unchanged(record, converted, folder):

@@ -10,7 +10,7 @@ from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.hub import convert
 from tgi_cli.runtime.hub.convert.messages import Kind, Stage
 from tgi_cli.runtime.hub.convert.names import pickle_files
-from tgi_cli.runtime.hub.convert.places import converted_folder
+from tgi_cli.runtime.hub.convert.places import ADAPTER_CONFIG, converted_folder
 from tgi_cli.runtime.hub.download.disk import check_space
 from tgi_cli.runtime.hub.download.hub_client import Stop
 from tgi_cli.runtime.hub.download.obtain import obtain
@@ -21,7 +21,6 @@ from tgi_cli.runtime.hub.json_files import read_json
 
 _PHASES: dict[Stage, Phase] = {"hash": "verify", "write": "convert", "check": "verify"}
 _WEIGHTS = (".bin", ".pt", ".pth", ".gguf")
-_ADAPTER = "adapter_config.json"
 
 
 def with_conversion(
@@ -37,7 +36,7 @@ def with_conversion(
     if obtained.is_dry_run:
         return obtained
     folder = obtained.folder
-    if options.merge_lora and (folder / _ADAPTER).is_file():
+    if options.merge_lora and (folder / ADAPTER_CONFIG).is_file():
         return _merged(obtained, options, progress, stop)
     if obtained.gguf_file is not None:
         if not wants_gguf_converted(options):
@@ -88,9 +87,9 @@ def _merged(
     obtained: Obtained, options: DownloadOptions, progress: Progress, stop: Stop
 ) -> Obtained:
     """Merge an adapter into its base model, which is fetched if it isn't here."""
-    base_id = read_json(obtained.folder / _ADAPTER).get("base_model_name_or_path")
+    base_id = read_json(obtained.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base_id, str) or not base_id:
-        raise ConversionError(f"{obtained.model_id}: {_ADAPTER} names no base model.")
+        raise ConversionError(f"{obtained.model_id}: {ADAPTER_CONFIG} names no base model.")
     progress.say(f"{obtained.model_id} is an adapter; its base model is {base_id[:100]!r}")
     wanted = dataclasses.replace(
         options,
