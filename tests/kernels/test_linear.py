@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -174,6 +175,19 @@ def test_rows_may_be_apart_and_nothing_outside_is_written():
 
     assert torch.equal(y[1:10, :45], linear.linear(x.contiguous(), packed))
     assert int(torch.isfinite(y).sum()) == 9 * 45
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_columns_may_be_in_an_order_of_their_own(name):
+    weight, x = weight_of(name, 45, 67), randn(7, 67)
+    assert isinstance(weight, linear.Codes)
+    order = torch.randperm(67, generator=torch.Generator().manual_seed(1))
+    shuffled = dataclasses.replace(weight, input_order=order)
+
+    y = linear.linear(x, linear.pack(shuffled))
+
+    assert torch.equal(shuffled.dequantize()[:, order], weight.dequantize())
+    assert torch.equal(y, linear.linear(x[:, order], linear.pack(weight)))
 
 
 @needs_native

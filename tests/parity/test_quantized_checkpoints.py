@@ -17,7 +17,7 @@ from tests.builders.quantized import (
     gptq,
     write_quantized,
 )
-from tgi_cli.kernels import native
+from tgi_cli.kernels import decoder, native
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Determinism
 from tgi_cli.runtime.hub.locate import locate_model
@@ -73,6 +73,19 @@ def test_act_order_adds_the_same_products_in_another_order(recipe: Recipe, tmp_p
     packed, plain = map(logits_of, write_quantized(tmp_path, recipe))
 
     assert (packed - plain).norm() / plain.norm() < 1e-5
+
+
+@needs_native
+def test_act_order_has_the_same_bits_in_one_call_and_layer_by_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, _ = write_quantized(tmp_path, ACT_ORDER)
+
+    in_one_call = logits_of(packed)
+    monkeypatch.setattr(decoder, "can_run", lambda layers: False)
+    one_by_one = logits_of(packed)
+
+    assert torch.equal(in_one_call, one_by_one)
 
 
 @pytest.mark.parametrize(("recipe", "is_told"), [(gptq(8, sym=False), True), (AWQ, False)])

@@ -51,6 +51,11 @@ def with_weights(**changes: Any) -> dict[str, Any]:
         ({**MARLIN.config, "desc_act": True}, UnsupportedModelError, "desc_act True"),
         ({**AWQ.config, "bits": 8}, CorruptModelError, "'bits' must be 4"),
         ({**AWQ.config, "version": "gemv"}, UnsupportedModelError, "'gemv'"),
+        (
+            {**AWQ.config, "version": None, "checkpoint_format": "gemv_fast"},
+            UnsupportedModelError,
+            "'gemv_fast'",
+        ),
         ({**AWQ.config, "modules_to_not_convert": [7]}, CorruptModelError, "list of at most"),
         ({**AWQ.config, "modules_to_not_convert": "lm_head"}, CorruptModelError, "list of at"),
         ({**COMPRESSED, "format": "marlin-24"}, UnsupportedModelError, "marlin-24"),

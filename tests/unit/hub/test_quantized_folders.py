@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.builders.model import engine_config, make_runner
-from tests.builders.quantized import AWQ, change_config, gptq, write_quantized
+from tests.builders.quantized import AWQ, change_config, compressed, gptq, write_quantized
 from tgi_cli.errors import CorruptModelError
-from tgi_cli.runtime.config.quantization import Awq, Gptq
+from tgi_cli.runtime.config.quantization import Awq, Gptq, PackQuantized
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 
 Q_PROJ = "model.layers.0.self_attn.q_proj"
@@ -58,6 +58,14 @@ def test_the_format_is_found_in_a_file_of_its_own(folder, tmp_path):
     assert locate_model(str(tmp_path)) .weights.quantization == (
         locate_model(str(folder)).weights.quantization
     )  # fmt: skip
+
+
+def test_llmcompressors_older_key_is_read(tmp_path):
+    recipe = compressed(4, is_symmetric=True)
+    folder = write_quantized(tmp_path, recipe)[0]
+    change_config(folder, quantization_config=None, compression_config=recipe.config)
+
+    assert isinstance(load(folder).weights.quantization, PackQuantized)
 
 
 def test_autoawqs_old_file_is_read(tmp_path):

@@ -66,9 +66,13 @@ class StepInput:
     wanted: Tensor  # [N] int64, of T
 
 
+_PRODUCTS = ("qkv", "out", "gate_up", "down")
+
+
 class _Layer(ctypes.Structure):
     _fields_ = (
-        *((name, _pointer) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, _pointer) for name in _PRODUCTS),
+        *((f"{name}_order", _pointer) for name in _PRODUCTS),
         *((name, _pointer) for name in ("input_norm", "feed_forward_norm", "q_norm", "k_norm")),
         ("cache", _pointer),
         ("is_windowed", _int),
@@ -86,7 +90,7 @@ class _Decoder(ctypes.Structure):
     )
 
 
-_BUFFERS = ("normed", "qkv", "attended", "gated")
+_BUFFERS = ("normed", "qkv", "attended", "gated", "ordered")
 
 
 class _Workspace(ctypes.Structure):
@@ -104,12 +108,16 @@ class _Step(ctypes.Structure):
     )
 
 
+def _products_of(layer: Layer) -> tuple[PackedLinear, ...]:
+    return layer.qkv, layer.out, layer.gate_up, layer.down
+
+
 def can_run(layers: list[Layer]) -> bool:
-    """Whether every product of the layers is packed for the native library, inputs in order."""
+    """Whether every product of the layers is packed for the native library."""
     return native.is_available() and all(
-        isinstance(product.weight, NativeWeight) and product.input_order is None
+        isinstance(product.weight, NativeWeight)
         for layer in layers
-        for product in (layer.qkv, layer.out, layer.gate_up, layer.down)
+        for product in _products_of(layer)
     )
 
 
@@ -121,6 +129,9 @@ class Decoder:
     ) -> None:
         self._keep = (layers, final_norm, caches)
         self._sizes = sizes
+        self._has_orders = any(
+            product.input_order is not None for layer in layers for product in _products_of(layer)
+        )
         self._layers = (_Layer * len(layers))(
             *(_native_layer(layer, cache) for layer, cache in zip(layers, caches, strict=True))
         )
@@ -177,6 +188,8 @@ class Decoder:
             "attended": attended,
             "gated": sizes.intermediate,
         }
+        if self._has_orders:
+            widths["ordered"] = max(sizes.hidden, attended, sizes.intermediate)
         self._buffers = []
         for name, width in widths.items():
             stride = _cache_friendly(width)
@@ -202,10 +215,8 @@ def _native_layer(layer: Layer, cache: NativeCache) -> _Layer:
         return None if tensor is None else tensor.data_ptr()
 
     fields: dict[str, Any] = {
-        "qkv": address(layer.qkv),
-        "out": address(layer.out),
-        "gate_up": address(layer.gate_up),
-        "down": address(layer.down),
+        **{name: address(getattr(layer, name)) for name in _PRODUCTS},
+        **{f"{name}_order": data(getattr(layer, name).input_order) for name in _PRODUCTS},
         "input_norm": data(layer.input_norm),
         "feed_forward_norm": data(layer.feed_forward_norm),
         "q_norm": data(layer.q_norm),

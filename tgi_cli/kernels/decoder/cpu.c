@@ -3,7 +3,8 @@
  *
  * A layer is eight pieces of work, each shared by the team, with a meeting after it. For a few
  * rows the norms and the rotation are done by the thread that finishes the piece before, and there
- * are five meetings. The pieces are the operations' own, with their bits.
+ * are five meetings, and one more for each product whose weight has its inputs in an order of its
+ * own. The pieces are the operations' own, with their bits.
  */
 #include "../linear/linear.h"
 #include "../paged_attention/paged_attention.h"
@@ -12,6 +13,7 @@
 
 typedef struct {
     const Linear *qkv, *out, *gate_up, *down;
+    const int64_t *qkv_order, *out_order, *gate_up_order, *down_order; /* [k] of each, or null */
     const float *input_norm, *feed_forward_norm; /* [hidden] */
     const float *q_norm, *k_norm;                /* [head_dim] or null */
     const KvCache *cache;
@@ -28,7 +30,8 @@ typedef struct {
 /* What a step works in, all with room for its rows. Rows are a stride apart that the caches like. */
 typedef struct {
     float *normed, *qkv, *attended, *gated;
-    int64_t normed_stride, qkv_stride, attended_stride, gated_stride;
+    float *ordered; /* a product's input in the order of its weight; null if all are in order */
+    int64_t normed_stride, qkv_stride, attended_stride, gated_stride, ordered_stride;
 } Workspace;
 
 typedef struct {
@@ -76,6 +79,33 @@ static void place_tokens(const void *argument, int64_t begin, int64_t end) {
     }
 }
 
+typedef struct {
+    const float *x;
+    float *y;
+    const int64_t *order; /* [k]: y[i] = x[order[i]] */
+    int64_t k, x_stride, y_stride;
+} Gather;
+
+static void gather_rows(const void *argument, int64_t begin, int64_t end) {
+    const Gather *gather = argument;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = gather->x + row * gather->x_stride;
+        float *y = gather->y + row * gather->y_stride;
+        for (int64_t i = 0; i < gather->k; i++) y[i] = x[gather->order[i]];
+    }
+}
+
+/* Bring a product's input into the order of its weight, if that has one of its own. */
+static void put_in_order(const Run *run, const int64_t *order, Product *product) {
+    if (!order) return;
+    const Workspace *work = run->workspace;
+    const Gather gather = {product->x, work->ordered, order,
+                           product->weight->k, product->x_stride, work->ordered_stride};
+    tgi_team_share((TgiWork){product->rows, gather_rows, &gather});
+    product->x = work->ordered;
+    product->x_stride = work->ordered_stride;
+}
+
 static Norm norm_of(const Run *run, const float *weight) {
     const Decoder *decoder = run->decoder;
     return (Norm){run->step->residual, 0, weight, run->workspace->normed, 0,
@@ -96,7 +126,7 @@ static void run_layers(void *argument) {
         const Layer *layer = decoder->layers + i;
         const int is_last = i + 1 == decoder->num_layers;
         const RunLayer place = {run, layer};
-        const Product qkv = {layer->qkv, work->normed, work->qkv, rows,
+        Product qkv = {layer->qkv, work->normed, work->qkv, rows,
                              work->normed_stride, work->qkv_stride, STORE};
         const Attention attention = {
             .q = work->qkv,
@@ -112,12 +142,12 @@ static void run_layers(void *argument) {
             .sliding_window = layer->is_windowed ? decoder->sliding_window : 0,
             .scale = decoder->scale,
         };
-        const Product out = {layer->out, work->attended, step->residual, rows,
+        Product out = {layer->out, work->attended, step->residual, rows,
                              work->attended_stride, hidden, ADD};
         const Norm feed_forward = norm_of(run, layer->feed_forward_norm);
-        const Product gate_up = {layer->gate_up, work->normed, work->gated, rows,
+        Product gate_up = {layer->gate_up, work->normed, work->gated, rows,
                                  work->normed_stride, work->gated_stride, GATE};
-        const Product down = {layer->down, work->gated, step->residual, rows,
+        Product down = {layer->down, work->gated, step->residual, rows,
                               work->gated_stride, hidden, ADD};
         Norm next = norm_of(run, is_last ? decoder->final_norm : layer[1].input_norm);
         if (is_last) {
@@ -126,10 +156,14 @@ static void run_layers(void *argument) {
             next.y = step->hidden;
             next.y_stride = hidden;
         }
+        put_in_order(run, layer->qkv_order, &qkv);
         tgi_team_share_both(tgi_linear_work(&qkv), (TgiWork){rows, place_tokens, &place});
         tgi_team_share(tgi_attention_work(&attention));
+        put_in_order(run, layer->out_order, &out);
         tgi_team_share_both(tgi_linear_work(&out), tgi_norm_work(&feed_forward));
+        put_in_order(run, layer->gate_up_order, &gate_up);
         tgi_team_share(tgi_linear_work(&gate_up));
+        put_in_order(run, layer->down_order, &down);
         tgi_team_share_both(tgi_linear_work(&down), tgi_norm_work(&next));
     }
 }

@@ -10,7 +10,7 @@ from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization import Quantization, parse_quantization
 from tgi_cli.runtime.hub.json_files import read_json
 
-_SECTION = "quantization_config"
+_SECTIONS = ("quantization_config", "compression_config")  # the second: older llmcompressor
 _OWN_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}  # older writers
 
 
@@ -20,8 +20,9 @@ def read_quantization(folder: Path, raw_config: Mapping[str, Any]) -> Quantizati
     Raises:
         UnsupportedModelError, CorruptModelError: as `parse_quantization`.
     """
-    if Fields(raw_config, "config.json").section(_SECTION) is not None:
-        return parse_quantization(raw_config[_SECTION], f"config.json: {_SECTION}")
+    for section in _SECTIONS:
+        if Fields(raw_config, "config.json").section(section) is not None:
+            return parse_quantization(raw_config[section], f"config.json: {section}")
     for name, method in _OWN_FILES.items():
         if (folder / name).exists():
             return parse_quantization(read_json(folder / name), name, method)

@@ -40,7 +40,8 @@ def parse_awq(fields: Fields) -> Awq:
     """Read `quantization_config`, or AutoAWQ's old quant_config.json (`w_bit`, `q_group_size`)."""
     is_old = fields.get("w_bit") is not None
     check_bits(fields, "w_bit" if is_old else "bits", (4,))
-    version = (fields.text("version") or "gemm").lower()
+    named = fields.text("version") or fields.text("checkpoint_format") or fields.text("format")
+    version = (named or "gemm").lower()
     if version != "gemm":
         raise UnsupportedModelError(
             f"{fields.source}: AWQ in the order {version[:40]!r}; this build reads 'gemm'."

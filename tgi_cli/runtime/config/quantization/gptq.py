@@ -91,6 +91,7 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         or fields.text("format")
         or ("marlin" if fields.flag("is_marlin_format", default=False) else "gptq")
     )
+    converts_head = fields.flag("lm_head", default=False)
     unconverted = module_names(fields, "modules_to_not_convert")
     converted = module_names(fields, "modules_in_block_to_quantize")
     if layout == "marlin" or fields.text("quant_method") == "marlin":
@@ -99,7 +100,12 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
                 f"{fields.source}: Marlin's order holds 4 bits, symmetric, without desc_act; "
                 f"it says bits {bits}, sym {is_symmetric}, desc_act {has_act_order}."
             )
-        return Marlin(group_size=group_size, unconverted=unconverted, converted=converted)
+        return Marlin(
+            group_size=group_size,
+            converts_head=converts_head,
+            unconverted=unconverted,
+            converted=converted,
+        )
     if layout not in ("gptq", "gptq_v2"):
         raise UnsupportedModelError(
             f"{fields.source}: checkpoint_format {layout[:40]!r}; this build reads gptq, gptq_v2 "
@@ -112,7 +118,7 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         has_act_order=has_act_order,
         stores_zero_minus_one=layout == "gptq",
         borrows=layout == "gptq" and _is_by_gptqmodel(fields),
-        converts_head=fields.flag("lm_head", default=False),
+        converts_head=converts_head,
         unconverted=unconverted,
         converted=converted,
     )
