@@ -24,6 +24,8 @@ RUN python -c "import tomllib; project = tomllib.load(open('/src/pyproject.toml'
     print(*project['optional-dependencies']['gpu'], sep='\n', file=open('/src/gpu.txt', 'w'))"
 
 FROM build AS package
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev libgomp1 \
     && rm -rf /var/lib/apt/lists/*
 RUN pip install 'setuptools>=77'
@@ -58,7 +60,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
 ENV PATH=/opt/tgi/bin:$PATH PORT=80 HF_HOME=/data PYTHONUNBUFFERED=1
 EXPOSE 80
 VOLUME /data
-COPY deploy/entrypoint.sh /usr/local/bin/tgi-entrypoint
+COPY --chmod=755 deploy/entrypoint.sh /usr/local/bin/tgi-entrypoint
 # Alive, not ready: a long download is no reason to restart. 0 or 1 is all that Docker knows.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --start-interval=2s --retries=3 \
     CMD ["tgi", "health", "--level", "live"]
@@ -90,7 +92,7 @@ USER 1000
 FROM ${SAGEMAKER_FROM} AS sagemaker
 ENV PORT=8080
 EXPOSE 8080
-COPY deploy/sagemaker-entrypoint.sh /usr/local/bin/sagemaker-entrypoint
+COPY --chmod=755 deploy/sagemaker-entrypoint.sh /usr/local/bin/sagemaker-entrypoint
 ENTRYPOINT ["sagemaker-entrypoint"]
 
 FROM cpu

@@ -144,6 +144,8 @@ class ImageRoots:
                 whole = whole / path.name if target.endswith("/") else whole
                 whole.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, whole)
+                if "chmod" in given:
+                    whole.chmod(int(given["chmod"], 8))
 
     def _ignore(self, folder: str, names: list[str]) -> set[str]:
         return {name for name in names for each in self._ignored if fnmatch.fnmatch(name, each)}

@@ -15,7 +15,7 @@ import typer
 from tests.architecture.imports import ROOT
 from tests.contract.test_deploy import asked_by_probe
 from tgi_cli.app import app
-from tools.dockerfile import Stage, assignments, chain, command, fact, parse
+from tools.dockerfile import Stage, assignments, chain, command, fact, options, parse
 
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 TARGETS = ("cpu", "cuda", "sagemaker")
@@ -76,16 +76,17 @@ def test_a_target_serves_as_a_user_on_its_port_and_is_asked_there(target: str) -
 )
 def test_a_target_starts_its_script(target: str, script: Path) -> None:
     stages = stages_of(target)
-    copied = dict(
-        reversed(each.text.split())
-        for stage in stages
-        for each in stage.instructions
-        if each.word == "COPY" and each.text.startswith("deploy/")
-    )
+    copied = {}
+    for stage in stages:
+        for each in stage.instructions:
+            if each.word == "COPY":
+                given, paths = options(each.text)
+                *sources, target = paths.split()
+                copied[target] = (sources, given.get("chmod"))
 
     (name,) = command(fact(stages, "ENTRYPOINT") or "")
 
-    assert copied[f"/usr/local/bin/{name}"] == str(script.relative_to(ROOT))
+    assert copied[f"/usr/local/bin/{name}"] == ([str(script.relative_to(ROOT))], "755")
     assert os.access(script, os.X_OK)
 
 
