@@ -5,3 +5,7 @@ _tgi_completion() {
 }
 
 compdef _tgi_completion tgi
+
+if [[ $funcstack[1] == _tgi ]]; then
+  _tgi_completion
+fi

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from tgi_cli.commands._completion import mend_zsh_script
 from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
@@ -32,6 +33,9 @@ app.command(context_settings=_HELP_NAMES)(download)
 app.command(context_settings=_HELP_NAMES)(health)
 app.add_typer(bench)
 app.command(context_settings=_HELP_NAMES)(print_schema)
+
+
+mend_zsh_script()
 
 
 @app.callback()

@@ -6,11 +6,11 @@ and the dashboard.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from typer._completion_shared import get_completion_script
+
+from tgi_cli.app import app
 from tgi_cli.runtime.config.settings import SETTINGS, Setting
 from tgi_cli.runtime.config.settings.environment import (
     HUB_VARIABLES,
@@ -163,16 +163,12 @@ def _cell(text: str) -> str:
 
 
 def completion(shell: str) -> str:
-    """Return the script that `tgi` prints when a shell asks it for one."""
-    script = subprocess.run(
-        [sys.executable, "-m", "tgi_cli"],
-        env=os.environ | {"_TGI_COMPLETE": f"source_{shell}"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return f"{script.strip()}\n"  # zsh wants its first words on the first line
+    """Return the script that `tgi --install-completion` puts in place for a shell."""
+    assert app.info.name is not None
+    script = get_completion_script(
+        prog_name=app.info.name, complete_var="_TGI_COMPLETE", shell=shell
+    )
+    return f"{script}\n"
 
 
 if __name__ == "__main__":

@@ -72,9 +72,8 @@ def _run(command: list[str], home: Path) -> list[str]:
 
 
 def typed_into_bash(line: str, home: Path) -> list[str]:
-    return _press_tab(
-        ["bash", "--norc", "--noprofile", "-i"], f"source {SCRIPTS}/tgi.bash", line, home
-    )
+    shell = ["bash", "--norc", "--noprofile", "-i"]
+    return _press_tab(shell, f"source {SCRIPTS}/tgi.bash", line, home)
 
 
 def typed_into_zsh(line: str, home: Path) -> list[str]:
@@ -121,3 +120,18 @@ def test_a_shell_completes(shell: str, line: str, whole: str, home: Path) -> Non
     offered = PRESS_TAB[shell](line, home)
 
     assert whole.rsplit(" ", 1)[1] in offered
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_is_set_up_by_the_command(shell: str, home: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} isn't installed")
+    line, whole = CASES[0]
+
+    _run([shell, "-c", "tgi --install-completion; true"], home)  # a shell of its own looks for it
+
+    if shell == "fish":
+        offered = _run(["fish", "-c", f"complete --do-complete {line!r}"], home)
+        assert [each.partition("\t")[0] for each in offered if each] == ["health"]
+    else:
+        assert whole.rsplit(" ", 1)[1] in _press_tab([shell, "-i"], "true", line, home)

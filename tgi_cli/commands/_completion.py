@@ -1,4 +1,8 @@
-"""What a shell offers for a model's name: those in the hub's cache, and files beside the user."""
+"""What a shell offers for a model's name: those in the hub's cache, and files beside the user.
+
+And Typer's script for zsh, mended: as an installed file it only defined its function when the tab
+key was pressed for the first time, and offered nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,21 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from typer import _completion_shared as scripts
+
 _PREFIX = "models--"
 _DEMO = "demo"
+# zsh runs an installed file as the function that it is named for; the shipped script is sourced.
+_ZSH_AT_ONCE = """
+if [[ $funcstack[1] == _%(prog_name)s ]]; then
+  %(complete_func)s
+fi
+"""
+
+
+def mend_zsh_script() -> None:
+    """Have an installed script complete at the first press of the tab key too."""
+    scripts._completion_scripts["zsh"] = scripts.COMPLETION_SCRIPT_ZSH + _ZSH_AT_ONCE
 
 
 def complete_model(incomplete: str) -> list[str]:
