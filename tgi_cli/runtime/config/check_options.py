@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.options import ServeOptions
-from tgi_cli.runtime.config.quantization.choice import BITSANDBYTES, ON_THE_FLY, check_dtype
+from tgi_cli.runtime.config.quantization.choice import check_dtype
 from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.config.shards import num_shards, num_visible_devices
 
@@ -153,8 +153,6 @@ def _check_formats(options: ServeOptions) -> None:
             "`quantize` is exl2, whose layout only ExLlamaV2's GPU kernels read",
             hint="Serve a GPTQ or AWQ version of the model.",
         )
-    if quantize in ("eetq", "fp8", *BITSANDBYTES) and quantize not in ON_THE_FLY:
-        raise ArgumentError(f"`quantize` is {quantize}, which this version can't serve")
     if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
         raise ArgumentError(
             f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "

@@ -101,6 +101,11 @@ class Weights:
             matrix = load_matrix(quantization, tensors)
         except BadTensorError as exc:
             raise CorruptModelError(f"Tensor {names[exc.suffix]!r}: {exc}.") from exc
+        shape = (matrix.codes if isinstance(matrix, Codes) else matrix).shape
+        if shape != self._sizes[module]:
+            raise CorruptModelError(
+                f"{module} has shape {list(shape)}; config says {list(self._sizes[module])}."
+            )
         if isinstance(matrix, Codes):
             return matrix
         self.num_dequantized += 1

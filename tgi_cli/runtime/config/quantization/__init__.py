@@ -13,19 +13,57 @@ from typing import Any
 from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.awq import Awq, parse_awq
+from tgi_cli.runtime.config.quantization.bitsandbytes import (
+    BitsAndBytesInt8,
+    Fp4,
+    Nf4,
+    parse_bitsandbytes,
+)
 from tgi_cli.runtime.config.quantization.compressed_tensors import (
+    IntQuantized,
     PackQuantized,
     parse_compressed_tensors,
 )
+from tgi_cli.runtime.config.quantization.fp8 import FloatQuantized, Fp8, parse_fp8
 from tgi_cli.runtime.config.quantization.gptq import Gptq, Marlin, parse_gptq
+from tgi_cli.runtime.config.quantization.on_load import OnLoad
 
-__all__ = ["Awq", "Gptq", "Marlin", "PackQuantized", "Quantization", "parse_quantization"]
+__all__ = [
+    "Awq",
+    "BitsAndBytesInt8",
+    "FloatQuantized",
+    "Fp4",
+    "Fp8",
+    "Gptq",
+    "IntQuantized",
+    "Marlin",
+    "Nf4",
+    "OnLoad",
+    "PackQuantized",
+    "Quantization",
+    "parse_quantization",
+]
 
-Quantization = Awq | Gptq | Marlin | PackQuantized
+Quantization = (
+    Awq
+    | BitsAndBytesInt8
+    | FloatQuantized
+    | Fp4
+    | Fp8
+    | Gptq
+    | IntQuantized
+    | Marlin
+    | Nf4
+    | OnLoad
+    | PackQuantized
+)
 
 _PARSERS: dict[str, Callable[[Fields], Quantization]] = {
     "awq": parse_awq,
+    "bitsandbytes": parse_bitsandbytes,
     "compressed-tensors": parse_compressed_tensors,
+    "fbgemm_fp8": parse_fp8,
+    "fp8": parse_fp8,
     "gptq": parse_gptq,
     "marlin": parse_gptq,
 }

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.facts import ModelFacts
 from tgi_cli.runtime.config.options import Quantize, ServeOptions
-from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.quantization import OnLoad, Quantization
+from tgi_cli.runtime.config.quantization.on_load import Method
 
 BITSANDBYTES: tuple[Quantize, ...] = ("bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4")
 _CALIBRATED: tuple[Quantize, ...] = ("awq", "compressed-tensors", "gptq", "marlin")
 
-ON_THE_FLY: Mapping[Quantize, Quantization] = {}
+ON_THE_FLY: Mapping[Quantize, Quantization] = {
+    method: OnLoad(method=method) for method in get_args(Method)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ def _of_quantised(options: ServeOptions, found: Quantization, model: ModelFacts)
             hint="Leave --quantize out: the checkpoint's own method is used.",
         )
     check_dtype(options, name)
-    return Choice(found, name, "the checkpoint's own" if asked is None else "asked for")
+    reason = "the checkpoint's own" if asked is None else "asked for"
+    return Choice(found, name, f"{reason}; {found.note}" if found.note else reason)
 
 
 def check_dtype(options: ServeOptions, method: str) -> None:

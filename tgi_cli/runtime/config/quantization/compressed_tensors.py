@@ -12,12 +12,14 @@ from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import (
     HALVES,
+    INT8,
     INT32,
     Format,
     StoredTensor,
     num_groups,
     num_words,
 )
+from tgi_cli.runtime.config.quantization.fp8 import Extent, FloatQuantized, block_of
 from tgi_cli.runtime.config.quantization.values import (
     MAX_GROUP_SIZE,
     check_bits,
@@ -59,7 +61,28 @@ class PackQuantized(Format, frozen=True, kw_only=True, tag="pack-quantized"):
         return num_out * (num_in // 2 + 8 * groups)
 
 
-def parse_compressed_tensors(fields: Fields) -> PackQuantized:
+class IntQuantized(Format, frozen=True, kw_only=True, tag="int-quantized"):
+    """w[n, k] = q * s in 8 bits, with s of n and the group of k."""
+
+    methods: ClassVar = ("compressed-tensors",)
+    note: ClassVar = "weights only, activations stay float32"
+
+    group_size: int | None  # None: one group
+    has_one_scale: bool = False  # of the whole tensor
+
+    def tensors(self, num_out: int, num_in: int) -> dict[str, StoredTensor]:
+        groups = num_groups(num_in, self.group_size)
+        scale_shape = (1,) if self.has_one_scale else (num_out, groups)
+        return {
+            "weight": StoredTensor((num_out, num_in), INT8),
+            "weight_scale": StoredTensor(scale_shape, HALVES),
+        }
+
+    def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
+        return num_out * (num_in + 4 * num_groups(num_in, self.group_size))
+
+
+def parse_compressed_tensors(fields: Fields) -> PackQuantized | IntQuantized | FloatQuantized:
     """Read `quantization_config`: one group of settings for all linear layers."""
     refuse_if_set(fields, "transform_config", "rotations of activations")
     sparsity = fields.section("sparsity_config")
@@ -67,11 +90,17 @@ def parse_compressed_tensors(fields: Fields) -> PackQuantized:
         raise UnsupportedModelError(f"{fields.source}: sparse weights aren't supported.")
     weights, layout = _the_weights(fields)
     refuse_if_set(weights, "dynamic", "scales computed while serving")
+    ignored = module_names(fields, "ignore")
     if layout == "pack-quantized":
-        return _pack_quantized(weights, module_names(fields, "ignore"))
+        return _pack_quantized(weights, ignored)
+    kind = weights.text("type") or "int"
+    if layout == "int-quantized" or (layout == "naive-quantized" and kind == "int"):
+        return _int_quantized(weights, ignored)
+    if layout in ("float-quantized", "naive-quantized"):
+        return _float_quantized(weights, ignored)
     raise UnsupportedModelError(
         f"{fields.source}: compressed-tensors format {layout[:40]!r}; this build reads "
-        "pack-quantized."
+        "pack-quantized, int-quantized and float-quantized."
     )
 
 
@@ -109,3 +138,36 @@ def _pack_quantized(weights: Fields, unconverted: tuple[str, ...]) -> PackQuanti
         has_one_scale=strategy == "tensor",
         unconverted=unconverted,
     )
+
+
+def _int_quantized(weights: Fields, unconverted: tuple[str, ...]) -> IntQuantized:
+    check_bits(weights, "num_bits", (8,))
+    if (weights.text("type") or "int") != "int":
+        raise weights.wrong("type", weights.get("type"), "'int'")
+    if not weights.flag("symmetric", default=True):
+        raise UnsupportedModelError(
+            f"{weights.source}: int-quantized weights with zero points aren't supported."
+        )
+    strategy = weights.text("strategy") or "tensor"
+    if strategy not in ("group", "channel", "tensor"):
+        raise weights.wrong("strategy", strategy, "'group', 'channel' or 'tensor'")
+    is_grouped = strategy == "group"
+    return IntQuantized(
+        group_size=weights.size("group_size", limit=MAX_GROUP_SIZE) if is_grouped else None,
+        has_one_scale=strategy == "tensor",
+        unconverted=unconverted,
+    )
+
+
+def _float_quantized(weights: Fields, unconverted: tuple[str, ...]) -> FloatQuantized:
+    check_bits(weights, "num_bits", (8,))
+    if weights.text("type") != "float":
+        raise weights.wrong("type", weights.get("type"), "'float'")
+    strategy = weights.text("strategy") or "tensor"
+    if strategy == "block":
+        block = block_of(weights, "block_structure")
+        return FloatQuantized(scales_of="block", block=block, unconverted=unconverted)
+    if strategy not in ("channel", "tensor"):
+        raise weights.wrong("strategy", strategy, "'tensor', 'channel' or 'block'")
+    extent: Extent = "channel" if strategy == "channel" else "tensor"
+    return FloatQuantized(scales_of=extent, unconverted=unconverted)

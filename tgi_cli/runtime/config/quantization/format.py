@@ -17,7 +17,10 @@ from tgi_cli.runtime.config.quantization.module_names import ModuleNames
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 HALVES = frozenset({"F32", "F16", "BF16"})
+FP32 = frozenset({"F32"})
 INT32 = frozenset({"I32"})
+INT8 = frozenset({"I8"})
+FP8 = frozenset({"F8_E4M3"})
 HEAD = "lm_head"
 
 
@@ -28,6 +31,13 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtypes: frozenset[str]  # of safetensors
     is_required: bool = True
+    other_shapes: tuple[tuple[int, ...], ...] = ()
+    max_length: int = 0  # of bytes of text: [1] up to [max_length], whatever `shape` says
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        if self.max_length:
+            return len(shape) == 1 and 1 <= shape[0] <= self.max_length
+        return shape in (self.shape, *self.other_shapes)
 
 
 class Format(
@@ -36,6 +46,8 @@ class Format(
     """A quantised format, and the modules that are left in plain floats."""
 
     methods: ClassVar[tuple[str, ...]]  # values of --quantize that mean it, its own name first
+
+    note: ClassVar[str] = ""  # what a user should know of how it is served
 
     unconverted: tuple[str, ...] = ()  # names or patterns of modules
     converted: tuple[str, ...] = ()  # if there are any, no others are converted

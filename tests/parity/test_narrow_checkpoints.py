@@ -1,0 +1,87 @@
+"""Checkpoints of 8 bits, or 4 with a table, give the bits of plain ones of the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.builders.checkpoints import write_tiny_checkpoint
+from tests.builders.model import make_runner, prompt_logits
+from tests.builders.narrow import NARROW, write_narrow
+from tests.parity.test_quantized_checkpoints import (
+    PROMPT,
+    assert_same_bits,
+    config_of,
+    logits_of,
+    needs_native,
+)
+from tgi_cli.kernels import native
+from tgi_cli.kernels.linear import Codes
+from tgi_cli.runtime.config.quantization import OnLoad
+from tgi_cli.runtime.config.quantization.on_load import Method
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.determinism import Determinism
+from tgi_cli.runtime.layers.quantization import load_matrix
+
+
+def quantised_on_load(folder: Path, method: Method) -> EngineConfig:
+    config = config_of(folder)
+    weights = msgspec.structs.replace(config.weights, quantization=OnLoad(method=method))
+    return msgspec.structs.replace(config, weights=weights)
+
+
+@needs_native
+@pytest.mark.parametrize("name", NARROW)
+def test_a_format_has_the_bits_of_its_plain_twin(name: str, tmp_path: Path) -> None:
+    assert_same_bits(write_narrow(tmp_path, NARROW[name]))
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["fp8", "nf4"])
+def test_biases_and_a_tied_head_stay_plain(name: str, tmp_path: Path) -> None:
+    assert_same_bits(write_narrow(tmp_path, NARROW[name], family="qwen2", tie_word_embeddings=True))
+
+
+@needs_native
+@pytest.mark.parametrize("method", OnLoad.methods)
+def test_quantising_while_loading_touches_projections_only(method: Method, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path / "source", hidden_size=128, head_dim=32)
+    (tmp_path / "twin").mkdir()
+    tensors = load_file(tmp_path / "source/model.safetensors")
+    for name, weight in tensors.items():
+        if name.endswith("_proj.weight"):
+            matrix = load_matrix(OnLoad(method=method), {"weight": weight})
+            tensors[name] = matrix.dequantize() if isinstance(matrix, Codes) else matrix
+    for path in (tmp_path / "source").iterdir():
+        (tmp_path / "twin" / path.name).write_bytes(path.read_bytes())
+    save_file(tensors, tmp_path / "twin/model.safetensors")
+
+    logits = prompt_logits(quantised_on_load(tmp_path / "source", method), PROMPT, 16)
+
+    assert torch.equal(logits, logits_of(tmp_path / "twin"))
+
+
+@needs_native
+@pytest.mark.parametrize("method", ["eetq", "fp8", "bitsandbytes-nf4"])
+def test_rows_dont_depend_on_their_company(method: Method, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path, hidden_size=128, head_dim=32)
+    config = quantised_on_load(tmp_path, method)
+
+    Determinism(make_runner(config), config, num_requests=5).verify()
+
+
+@pytest.mark.parametrize("name", ["fp8-blocks", "nf4"])
+def test_torch_computes_what_the_kernels_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, plain = write_narrow(tmp_path, NARROW[name])
+    expected = logits_of(plain)
+    monkeypatch.setattr(native, "is_available", lambda: False)
+
+    logits = logits_of(packed)
+
+    assert (logits - expected).norm() / expected.norm() < 1e-5

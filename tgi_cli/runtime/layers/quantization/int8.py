@@ -1,0 +1,53 @@
+"""int8 with a scale for each row, or for groups of it: read from files, or made of plain weights.
+
+    w[n, k] = q[n, k] * s[n, g]        g: the group of k
+
+Weights only: activations stay fp32, where others quantise them too. Made with s = max|w[n]| / 127
+and q rounded half to even, as EETQ does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tgi_cli.kernels.linear import Codes
+from tgi_cli.runtime.config.quantization import IntQuantized
+from tgi_cli.runtime.layers.quantization.errors import BadTensorError
+from tgi_cli.runtime.layers.quantization.grid import check_scales
+
+LARGEST = 127
+
+
+def read_int8(format: IntQuantized, tensors: Mapping[str, Tensor]) -> Codes:
+    """Return compressed-tensors' int-quantized weight."""
+    codes = tensors["weight"]
+    scales = check_scales("weight_scale", tensors["weight_scale"]).float()
+    if format.has_one_scale:
+        scales = scales.expand(codes.shape[0])[:, None]
+    return Codes(codes, scales.contiguous(), None, codes.shape[1] // scales.shape[1])
+
+
+def quantize_int8(weight: Tensor) -> Codes:
+    """Return `weight` [N, K] in int8, a scale for each row."""
+    rows, largest = finite_rows(weight)
+    scales = largest / LARGEST
+    # A row of zeros, or of less than fp32's normal numbers, has codes of 0.
+    inverse = torch.where(scales >= torch.finfo(torch.float32).tiny, scales, torch.inf)
+    codes = (rows / inverse).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
+    return Codes(codes, scales, None, rows.shape[1])
+
+
+def finite_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `weight` [N, K] in fp32, and the largest magnitude in each row [N, 1].
+
+    Raises:
+        BadTensorError: a number that isn't finite.
+    """
+    rows = weight.float()
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    if not bool(largest.isfinite().all()):
+        raise BadTensorError("weight", "a weight is infinite or not a number")
+    return rows, largest
