@@ -26,7 +26,7 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
         "quantize",
         MODEL,
         get_args(Quantize),
-        "The checkpoint's own method, if given; gguf keeps Q4_0, Q4_1 and Q8_0 as they are.",
+        "The checkpoint's method, or one for plain weights: eetq, fp8 or bitsandbytes; or gguf.",
         note="the checkpoint's own",
     ),
     choice(
