@@ -28,6 +28,7 @@
         ├── VerificationError            a downloaded file that isn't what the hub says it is
         ├── DiskSpaceError               the files don't fit the disk
         ├── CapacityError                the model or its limits can't fit this machine
+        ├── QualityError                 a quantised model that isn't worth its bound
         ├── ListenError                  the address can't be listened on
         ├── MissingExtraError            an option needs a package that isn't installed
         ├── WorkerUnavailable            a process for templates or grammars doesn't start
@@ -275,6 +276,12 @@ class DeterminismError(StartError):
     """The same request gave other bits in other company."""
 
     kind = "determinism"
+
+
+class QualityError(StartError):
+    """A quantised model that is further from its original than was allowed."""
+
+    kind, exit_code = "quality", 3
 
 
 class ListenError(StartError):

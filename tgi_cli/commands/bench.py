@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tgi_cli import runtime
-from tgi_cli.commands._bench_options import RUN, BenchGroup, LoadCommand, with_bench_settings
+from tgi_cli.commands._bench_options import RUN, BenchGroup
 from tgi_cli.commands._console import BenchScreen, print_error
+from tgi_cli.commands._table_options import GroupedCommand, with_table
 from tgi_cli.commands.bench_compare import compare
 from tgi_cli.commands.bench_mock import mock
 from tgi_cli.commands.bench_results import report
@@ -21,7 +22,7 @@ _HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 _URL = next(setting for setting in BENCH_SETTINGS if setting.name == "url")
 
 
-@with_bench_settings
+@with_table(BENCH_SETTINGS)
 def run(
     endpoint: Annotated[
         str | None,
@@ -64,7 +65,7 @@ def calibrate(
 bench = typer.Typer(
     name="bench", cls=BenchGroup, context_settings=_HELP_NAMES, rich_markup_mode=None
 )
-bench.command(RUN, cls=LoadCommand, context_settings=_HELP_NAMES)(run)
+bench.command(RUN, cls=GroupedCommand, context_settings=_HELP_NAMES)(run)
 bench.command(context_settings=_HELP_NAMES)(mock)
 bench.command(context_settings=_HELP_NAMES)(calibrate)
 bench.command(context_settings=_HELP_NAMES)(compare)

@@ -1,0 +1,63 @@
+"""README.md of a quantised model: how it was made, and what it is worth."""
+
+from __future__ import annotations
+
+from tgi_cli.runtime.quantize.report import Report
+from tgi_cli.runtime.quantize.report_text import (
+    describe_recipe,
+    layer_table,
+    quality_table,
+    side_table,
+)
+
+
+def model_card(report: Report) -> str:
+    """Return the card's Markdown, with the head that the hub reads."""
+    recipe = report.recipe
+    head = ["---", "tags:", f"- {recipe['format']}", "- quantized"]
+    if "/" in report.model:  # a repository of the hub
+        head += [f"base_model: {report.model}", "base_model_relation: quantized"]
+    made = [
+        f"{report.model}, quantised by `tgi quantize` {report.tgi_version}: "
+        f"{describe_recipe(recipe)}.",
+        _calibration(report),
+        "The same options on the same number of threads "
+        f"({report.num_threads}, {report.device}) give the same weights to the last bit.",
+    ]
+    where = "Not measured." if report.evaluation_text is None else (
+        f"Measured on text that it wasn't calibrated on ({report.evaluation_text}), each token "
+        "with the text before it. KL divergence is in nats, from the original's next-token "
+        "distribution to the quantised one's."
+    )  # fmt: skip
+    layers = layer_table(report.layers)
+    parts = [
+        "\n".join([*head, "---"]),
+        f"# {report.model}, {recipe['bits']} bits",
+        *made,
+        "## Quality",
+        where,
+        quality_table(report.quality, report.rounding),
+        "## Size and speed",
+        "Speed is of the machine that quantised it, with one request at a time.",
+        side_table(report.before, report.after),
+        "## Use",
+        "```\ntgi serve FOLDER\n```",
+    ]
+    if layers:
+        parts += [
+            "## Error of each projection",
+            "Mean squared error of its output over the calibration text, as a share of the "
+            "output's mean square; damping as a share of the mean of the Hessian's diagonal.",
+            layers,
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _calibration(report: Report) -> str:
+    if report.calibration is None:
+        return "It was not calibrated on any text."
+    recipe = report.recipe
+    return (
+        f"Calibrated on {report.num_calibration_tokens:,} tokens of {report.calibration} "
+        f"({recipe['num_samples']} windows of {recipe['sequence_length']}, seed {recipe['seed']})."
+    )
