@@ -17,6 +17,7 @@ from tgi_cli.commands._download_screen import DownloadScreen
 from tgi_cli.commands._options import completer
 from tgi_cli.errors import StartError, UsageError
 from tgi_cli.runtime.config import download as settings
+from tgi_cli.runtime.config.parsers import num_bytes
 from tgi_cli.runtime.config.resolved import LogConfig
 
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN")
@@ -25,7 +26,7 @@ _INTERRUPTED = 130
 
 def _size(value: str) -> int:
     try:
-        return settings.parse_size(value)
+        return num_bytes(value)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc
 

@@ -89,3 +89,17 @@ def test_choices_take_hyphens_and_underscores(values: tuple[str, ...]) -> None:
 @given(entries=st.lists(st.text("abc:/._-", min_size=1), max_size=5))
 def test_lists_are_joined_by_commas(entries: list[str]) -> None:
     assert parsers.names(" , ".join(entries)) == tuple(entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("7", 7), ("5GB", 5_000_000_000), ("512MiB", 512 << 20), ("1.5 k", 1500), ("2tib", 2 << 40)],
+)
+def test_sizes_have_decimal_and_binary_units(text: str, expected: int) -> None:
+    assert parsers.num_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "0", "5 GBytes", "1e9", "9e30", "99999999TB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parsers.num_bytes(text)

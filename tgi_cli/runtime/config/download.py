@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from tgi_cli.errors import UsageError
 from tgi_cli.runtime.config.model_config import Dtype
-from tgi_cli.runtime.config.parsers import shown
 
 Check = Literal["size", "sha256", "none"]
 CHECKS: tuple[Check, ...] = ("size", "sha256", "none")
@@ -24,8 +22,6 @@ DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 GIGABYTE = 1_000_000_000
 MAX_WORKERS = 64
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMGT]?)(i?)B?", re.ASCII | re.IGNORECASE)
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +59,3 @@ class DownloadOptions:
             raise UsageError(f"--gguf-file and --extension {self.extension} contradict each other")
         if self.to_safetensors and self.convert == "never":
             raise UsageError("--to-safetensors and --convert never contradict each other")
-
-
-def parse_size(value: str) -> int:
-    """Read `5GB`, `500MB`, `1.5GiB` or a number of bytes."""
-    found = _SIZE.fullmatch(value.strip())
-    if found is None:
-        raise ValueError(f"{shown(value)} is not a size such as 5GB or 500MB")
-    base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** _POWERS[found[2].upper()])

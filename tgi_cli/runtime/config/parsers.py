@@ -13,7 +13,7 @@ _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _LITERAL_PATH = re.compile(r"/[\w.~/-]*", re.ASCII)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|)", re.ASCII)
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(i?)B?|B)?", re.ASCII)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _NO_SIZE = re.compile(r"0+|-[0-9]+")
 _MAX_COUNT = (1 << 63) - 1
@@ -114,7 +114,7 @@ def num_bytes(value: str) -> int:
     found = _SIZE.fullmatch(value)
     if found is None:
         raise ValueError(f"{shown(value)} is not a size such as 5GB or 512MiB")
-    power = 0 if found[2] is None else "KMGT".index(found[2]) + 1
+    power = 0 if found[2] is None else "KMGT".index(found[2].upper()) + 1
     parsed = number(found[1]) * (1024.0 if found[3] else 1000.0) ** power
     if not 1 <= parsed <= _MAX_COUNT:
         raise ValueError(f"{shown(value)} is not a size from 1 byte to {_MAX_COUNT}")
