@@ -81,8 +81,8 @@ def test_a_target_starts_its_script(target: str, script: Path) -> None:
         for each in stage.instructions:
             if each.word == "COPY":
                 given, paths = options(each.text)
-                *sources, target = paths.split()
-                copied[target] = (sources, given.get("chmod"))
+                *sources, destination = paths.split()
+                copied[destination] = (sources, given.get("chmod"))
 
     (name,) = command(fact(stages, "ENTRYPOINT") or "")
 
