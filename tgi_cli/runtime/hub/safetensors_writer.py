@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 INDEX_NAME = "model.safetensors.index.json"
+METADATA_NAME = "__metadata__"  # in a file's header; no tensor can be called so
 _ALIGNMENT = 8  # bytes, of the data's start: the widest item
-_METADATA = "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +240,10 @@ def _header(tensors: Sequence[TensorSpec], metadata: Mapping[str, str] | None) -
     """Return the header with its length before it, padded so that the data starts aligned."""
     entries: dict[str, object] = {}
     if metadata:
-        entries[_METADATA] = dict(sorted(metadata.items()))
+        entries[METADATA_NAME] = dict(sorted(metadata.items()))
     end = 0
     for spec in tensors:
-        assert spec.name != _METADATA, "a reserved name"
+        assert spec.name != METADATA_NAME, "a reserved name"
         begin, end = end, end + spec.num_bytes
         entries[spec.name] = {
             "dtype": spec.dtype,

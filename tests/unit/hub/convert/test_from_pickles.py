@@ -175,6 +175,23 @@ def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):
         convert_here(plan_pickles, tmp_path / "m", tmp_path / "out", dtype="float16")
 
 
+def test_types_of_a_quantised_checkpoint_cannot_be_changed(tmp_path):
+    save_pickle(tmp_path / "m" / "pytorch_model.bin", {"w.qweight": torch.ones(3)})
+    write_config(tmp_path / "m", quantization_config={"quant_method": "gptq", "bits": 4})
+
+    with pytest.raises(ConversionError, match="quantised"):
+        convert_here(plan_pickles, tmp_path / "m", tmp_path / "out", dtype="bfloat16")
+
+
+def test_entries_that_are_no_tensors_are_named(tmp_path):
+    content = {"w": torch.ones(3), "step": 7, "a": None, "b": [], "c": "x"}
+    save_pickle(tmp_path / "m" / "model.pt", content)
+
+    result, _ = convert_here(plan_pickles, tmp_path / "m", tmp_path / "out")
+
+    assert result.notes == ("Left out, since they are no tensors: step, a, b, ….",)
+
+
 def test_small_files_are_carried_over_and_code_is_not(tmp_path):
     folder = tmp_path / "m"
     save_pickle(folder / "pytorch_model.bin", {"w": torch.ones(3)})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -158,6 +160,34 @@ def test_a_process_that_dies_is_one_line(script, reason, model, tmp_path, monkey
         convert_folder(model, tmp_path / "out", kind="pickle")
 
     assert names_in(tmp_path) == ["lib", "model"]
+
+
+def test_the_process_bounds_itself_by_its_files_and_ends_with_its_parent(model):
+    script = (
+        "import resource, sys\n"
+        "from tgi_cli.runtime.hub.convert import __main__ as process\n"
+        "from tgi_cli.runtime.hub.convert.messages import Job\n"
+        "job = Job(kind='pickle', source=sys.argv[1], into='', shard_size_bytes=1)\n"
+        "process._limit_resources(job)\n"
+        "for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU, resource.RLIMIT_CORE):\n"
+        "    print(resource.getrlimit(kind)[1], flush=True)\n"
+        "process._end_with_parent()\n"
+    )
+    with (model / "pytorch_model.bin").open("ab") as file:
+        file.truncate(1 << 30)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(model)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+    data_bytes, cpu_s, core_bytes = map(int, ended.stdout.split())
+    assert 4 << 30 < data_bytes <= 8 << 30
+    assert 600 < cpu_s < 3600
+    assert core_bytes == 0
+    assert ended.returncode == 1
 
 
 def test_a_disk_that_becomes_full_is_an_error_of_its_own(model, tmp_path, monkeypatch):

@@ -107,6 +107,7 @@ def test_the_state_dict_of_a_trainer_is_found_and_what_is_no_tensor_is_told(tmp_
         ({"a": 1}, "no tensor"),
         ([WEIGHT], "not a dictionary"),
         ({1: WEIGHT}, "not a dictionary"),
+        ({"__metadata__": WEIGHT}, "safetensors reserves"),
         ({"a": WEIGHT.to_sparse()}, "'a' isn't a plain tensor"),
         ({"a": torch.zeros(3, dtype=torch.complex64)}, "'a' is of type complex64"),
         ({"a": torch.zeros(1).expand(1 << 40)}, "claim 4398046511104 bytes"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tgi_cli.errors import ConversionError, CorruptModelError, ModelNotFoundError, TgiError
 from tgi_cli.runtime.config.hf_config import parse_hf_config
@@ -79,8 +79,14 @@ def plan_pickles(job: Job) -> Plan:
         raise ConversionError(
             f"{folder.name}: there are no .bin, .pt or .pth weights in the folder."
         )
+    config = _config(folder)
+    if job.dtype is not None and config.get("quantization_config") is not None:
+        raise ConversionError(
+            f"{folder.name}: the checkpoint is quantised, so its types can't be changed.",
+            hint="Leave --dtype out.",
+        )
     source = PickleSource([folder / name for name in outputs], job.dtype)
-    needed, is_tied = _wishes_of_config(folder)
+    needed, is_tied = _wishes(config)
     aliases: dict[str, str] = {}
     for names in source.tied:
         aliases |= names_left_out(names, needed, is_tied=is_tied)
@@ -88,15 +94,22 @@ def plan_pickles(job: Job) -> Plan:
         outputs[file]: [spec for spec in group if spec.name not in aliases]
         for file, group in source.specs.items()
     }
-    notes = [f"{len(source.skipped)} entries that are no tensors were left out."]
     return Plan(
         source=source,
         shards=_shards(specs, job.shard_size_bytes),
         source_files=[folder / name for name in outputs],
         write_small_files=lambda into: copy_small_files(folder, into, dtype=job.dtype),
         aliases=aliases,
-        notes=notes if source.skipped else [],
+        notes=_notes(source.skipped),
     )
+
+
+def _notes(skipped: Sequence[str]) -> list[str]:
+    if not skipped:
+        return []
+    names = ", ".join(name[:40] for name in skipped[:3])
+    dots = ", …" if len(skipped) > 3 else ""
+    return [f"Left out, since they are no tensors: {names}{dots}."]
 
 
 def names_left_out(
@@ -120,16 +133,19 @@ def _rank(name: str) -> tuple[int, int, str]:
     return (2 if any(part in name for part in _HEADS) else 1), len(name), name
 
 
-def _wishes_of_config(folder: Path) -> tuple[frozenset[str], bool]:
+def _config(folder: Path) -> Mapping[str, Any]:
+    try:
+        return read_json(folder / "config.json")
+    except (ModelNotFoundError, CorruptModelError):
+        return {}  # weights alone may be converted
+
+
+def _wishes(config: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
     """Return the tensors that the architecture reads, if we know it, and whether it ties two."""
     try:
-        raw = read_json(folder / "config.json")
-    except (ModelNotFoundError, CorruptModelError):
-        return frozenset(), True
-    try:
-        return frozenset(expected_tensors(parse_hf_config(raw))), True
+        return frozenset(expected_tensors(parse_hf_config(config))), True
     except TgiError:  # an architecture that we don't serve may be converted all the same
-        return frozenset(), raw.get("tie_word_embeddings") is not False
+        return frozenset(), config.get("tie_word_embeddings") is not False
 
 
 def _shards(

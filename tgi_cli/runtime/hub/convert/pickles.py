@@ -22,6 +22,7 @@ from torch import Tensor
 
 from tgi_cli.errors import ConversionError
 from tgi_cli.runtime.hub.convert.dtypes import SAFETENSORS_DTYPES
+from tgi_cli.runtime.hub.safetensors_writer import METADATA_NAME
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _MAX_PICKLE_BYTES = 1 << 28  # the pickle names tensors; their bytes are records of their own
@@ -69,6 +70,8 @@ class PickleFile:
         file_bytes = self.path.stat().st_size
         claimed = 0
         for name, tensor in self.tensors.items():
+            if name == METADATA_NAME:
+                raise self._wrong(name, "has a name that safetensors reserves")
             if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
                 raise self._wrong(name, "isn't a plain tensor")
             if tensor.dtype not in SAFETENSORS_DTYPES:
