@@ -5,7 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("router", "serving", "kernels", "neighbours", "prefix", "guided", "startup")
+NAMES = (
+    "router",
+    "serving",
+    "kernels",
+    "neighbours",
+    "prefix",
+    "guided",
+    "startup",
+    "download",
+)
 _USUAL = ("router", "serving")
 
 

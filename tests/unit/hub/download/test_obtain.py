@@ -27,7 +27,10 @@ def test_only_what_serving_needs_is_fetched(downloads: Downloads) -> None:
     assert (obtained.folder / "model.safetensors").read_bytes() == weights()
 
 
-def test_the_hubs_own_client_finds_what_was_fetched(downloads: Downloads) -> None:
+def test_the_hubs_own_client_finds_what_was_fetched(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # requests of its own
     downloads.hub.publish(model_files())
     obtained = downloads.get()
     num_asked = len(downloads.hub.asked)

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
-    hf_raise_for_status,
-)
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 from huggingface_hub.utils import tqdm as hub_bar  # type: ignore[attr-defined]
 
 from tgi_cli.errors import HubUnreachableError, VerificationError
@@ -98,14 +95,13 @@ class Fetcher:
         """Ask for the rest of a file once."""
         if partial.num_bytes == file.num_bytes:
             return
-        headers = build_hf_headers(token=self.hub.token) | {"Accept-Encoding": "identity"}
         before = partial.num_bytes
         try:
             http_get(
                 file_url(self.listing, file),
                 partial,  # type: ignore[arg-type]
                 resume_size=partial.num_bytes,
-                headers=headers,
+                headers=self.hub.headers(),
                 expected_size=file.num_bytes,
                 displayed_filename=file.name,
                 tqdm_class=_NoBar,
@@ -182,7 +178,7 @@ def read_text(listing: Listing, file: RemoteFile, hub: Hub) -> str:
         with get_session().stream(
             "GET",
             file_url(listing, file),
-            headers=build_hf_headers(token=hub.token) | {"Accept-Encoding": "identity"},
+            headers=hub.headers(),
             timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
         ) as response:
             hf_raise_for_status(response)

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2  # the HTTP library of huggingface_hub 2
-from huggingface_hub import constants, get_session
+from huggingface_hub import HfApi, constants, get_session
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from huggingface_hub.utils import logging as hub_logging
 
+from tgi_cli import __version__
 from tgi_cli.errors import HubUnreachableError, StartError
 from tgi_cli.runtime.hub.download.refusals import REFUSED, refusal
 
@@ -66,6 +68,16 @@ class Hub:
     pause: Pause
     say: Callable[[str], None]
 
+    def headers(self) -> dict[str, str]:
+        """Return the headers of a request for a file's own bytes."""
+        headers: dict[str, str] = build_hf_headers(
+            token=self.token, library_name="tgi", library_version=__version__
+        )
+        return headers | {"Accept-Encoding": "identity"}
+
+    def api(self) -> HfApi:
+        return HfApi(token=self.token, library_name="tgi", library_version=__version__)
+
     def ask(
         self,
         request: Callable[[], T],
@@ -104,21 +116,26 @@ class Hub:
 def hub_session() -> Iterator[None]:
     """Let trouble come out of the hub's client as it happens, and keep the client silent.
 
-    Its warnings would name addresses that are signed with the user's rights. It also hands over
+    Its warnings would name addresses that are signed with the user's rights. It sends nothing but
+    what is asked for: no list of packages, no request to find out who runs it. And it hands over
     what has arrived in smaller pieces: a piece that isn't complete when a connection breaks is
     lost.
     """
     hooks = get_session().event_hooks["response"]
-    verbosity = hub_logging.get_verbosity()
-    piece_bytes = constants.DOWNLOAD_CHUNK_SIZE
+    before = (
+        hub_logging.get_verbosity(),
+        constants.DOWNLOAD_CHUNK_SIZE,
+        constants.HF_HUB_DISABLE_TELEMETRY,
+    )
     hub_logging.set_verbosity(logging.ERROR)
-    constants.DOWNLOAD_CHUNK_SIZE = min(piece_bytes, _PIECE_BYTES)
+    constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE_BYTES)
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     hooks.append(_take_over)
     try:
         yield
     finally:
         hooks.remove(_take_over)
-        constants.DOWNLOAD_CHUNK_SIZE = piece_bytes
+        verbosity, constants.DOWNLOAD_CHUNK_SIZE, constants.HF_HUB_DISABLE_TELEMETRY = before
         hub_logging.set_verbosity(verbosity)
 
 

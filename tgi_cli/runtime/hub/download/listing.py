@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from huggingface_hub import HfApi, ModelInfo, constants
+from huggingface_hub import ModelInfo, constants
 
 from tgi_cli.errors import VerificationError
 from tgi_cli.runtime.hub.download.hub_client import Hub
@@ -44,12 +44,11 @@ def resolve(reference: ModelReference, hub: Hub) -> Listing:
     revision = reference.revision or constants.DEFAULT_REVISION
 
     def request() -> ModelInfo:
-        return HfApi().model_info(
+        return hub.api().model_info(
             reference.repository,
             revision=revision,
             files_metadata=True,
             timeout=constants.HF_HUB_ETAG_TIMEOUT,
-            token=hub.token,
         )
 
     try:

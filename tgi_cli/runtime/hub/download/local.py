@@ -47,7 +47,8 @@ def check_local(path: Path, options: DownloadOptions, progress: Progress, stop: 
         check_weights(folder, (file.name for file in files))
     return Obtained(
         model_id=str(path),
-        folder=path.absolute(),
+        folder=folder.absolute(),
+        local_file=path.absolute() if path.is_file() else None,
         files=tuple(FileReport(file.name, file.num_bytes, True) for file in files),
         gguf_file=path.name if path.suffix == ".gguf" else None,
         is_dry_run=options.is_dry_run,

@@ -26,6 +26,7 @@ class Obtained:
     revision: str | None = None  # as it was asked for
     pipeline_tag: str | None = None
     gguf_file: str | None = None
+    local_file: Path | None = None  # the model was given as this file
     converted_folder: Path | None = None
     free_bytes: int | None = None
     is_dry_run: bool = False
@@ -33,7 +34,7 @@ class Obtained:
     @property
     def path(self) -> Path:
         """What to serve."""
-        return self.converted_folder or self.folder
+        return self.converted_folder or self.local_file or self.folder
 
     @property
     def num_bytes(self) -> int:

