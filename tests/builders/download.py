@@ -104,15 +104,14 @@ class Downloads:
 
 
 @contextmanager
-def downloading(tmp_path: Path, *, piece_bytes: int = 100) -> Iterator[Downloads]:
-    """Send the hub's client to our hub; pieces are small so that cuts fall between them."""
+def downloading(tmp_path: Path) -> Iterator[Downloads]:
+    """Send the hub's client to our hub."""
     with running_hub() as hub, pytest.MonkeyPatch.context() as patch:
         downloads = Downloads(hub, tmp_path / "cache")
         template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         patch.setattr(constants, "ENDPOINT", hub.url)
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", piece_bytes)
         patch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-login"))
         for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             patch.delenv(variable, raising=False)

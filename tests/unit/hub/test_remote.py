@@ -20,7 +20,7 @@ from tgi_cli.runtime.hub.remote import fetch
 
 @pytest.fixture
 def downloads(tmp_path: Path) -> Iterator[Downloads]:
-    with downloading(tmp_path, piece_bytes=1 << 20) as found:
+    with downloading(tmp_path) as found:
         yield found
 
 

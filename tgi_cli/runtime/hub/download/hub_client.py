@@ -30,7 +30,6 @@ MAX_RETRIES = 5  # in a row, without a byte in between
 MAX_RETRY_AFTER_S = 600.0
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 30.0
-_PIECE_BYTES = 1 << 20
 _BUSY = frozenset({408, 429})
 
 T = TypeVar("T")
@@ -118,8 +117,7 @@ def hub_session() -> Iterator[None]:
 
     Its warnings would name addresses that are signed with the user's rights. It sends nothing but
     what is asked for: no list of packages, no request to find out who runs it. And it hands over
-    what has arrived in smaller pieces: a piece that isn't complete when a connection breaks is
-    lost.
+    what arrives as it comes: pieces of a fixed size would be copied, and lost with the connection.
     """
     hooks = get_session().event_hooks["response"]
     before = (
@@ -128,7 +126,7 @@ def hub_session() -> Iterator[None]:
         constants.HF_HUB_DISABLE_TELEMETRY,
     )
     hub_logging.set_verbosity(logging.ERROR)
-    constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _PIECE_BYTES)
+    constants.DOWNLOAD_CHUNK_SIZE = None  # type: ignore[assignment]
     constants.HF_HUB_DISABLE_TELEMETRY = True
     hooks.append(_take_over)
     try:
