@@ -20,6 +20,7 @@ from tgi_cli.runtime.config.settings.environment import (
 from tgi_cli.runtime.router.metric_families import FAMILIES
 from tools.bench_page import bench_page
 from tools.dashboard import dashboard
+from tools.download_page import download_page
 from tools.http_page import http_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,7 @@ def generated_files() -> dict[str, str]:
     files = {
         "docs/reference/bench.md": bench_page(),
         "docs/reference/cli.md": cli_page(),
+        "docs/reference/download.md": download_page(),
         "docs/reference/environment.md": variables_page(),
         "docs/reference/http.md": http_page(),
         "docs/reference/metrics.md": metrics_page(),
@@ -55,7 +57,8 @@ def cli_page() -> str:
         "",
         "`tgi serve [OPTIONS] [MODEL]` serves a model over HTTP; `MODEL` is the same as",
         "`--model-id`. `text-generation-launcher`, `-router` and `-server` are names of it for",
-        "TGI's scripts. `--help` and `--version` (`-h`, `-V`) work as anywhere;",
+        "TGI's scripts. [`tgi download`](download.md) has a page of its own.",
+        "`--help` and `--version` (`-h`, `-V`) work as anywhere;",
         "`tgi --install-completion` sets up the shell, and ready-made scripts are in",
         "`completions/`. How options work together: [configuration](../guides/configuration.md).",
         "",

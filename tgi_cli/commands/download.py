@@ -47,7 +47,6 @@ def _choice(values: tuple[str, ...], help: str, *names: str) -> Any:
         metavar="|".join(values),
         autocompletion=completer(values),
         help=help,
-        show_default=False,
     )
 
 
@@ -93,14 +92,12 @@ def download(
     workers: Annotated[
         int, typer.Option(min=1, max=settings.MAX_WORKERS, help="Files at a time.")
     ] = 8,
-    verify: Annotated[
-        Any, _choice(settings.CHECKS, "What is compared with the hub. (default: sha256)")
-    ] = "sha256",
+    verify: Annotated[Any, _choice(settings.CHECKS, "What is compared with the hub.")] = "sha256",
     convert: Annotated[
         Any,
         _choice(
             settings.CONVERSIONS,
-            "Make safetensors of .bin and .pt files; only: of any model. (default: auto)",
+            "Make safetensors of .bin and .pt files; only: of GGUF files too.",
         ),
     ] = "auto",
     auto_convert: Annotated[

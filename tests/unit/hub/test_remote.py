@@ -13,7 +13,7 @@ from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.download import MODEL, Downloads, downloading
 from tests.builders.files import gguf_bytes
 from tests.builders.hub import Fault
-from tgi_cli.errors import ModelNotFoundError
+from tgi_cli.errors import ModelNotFoundError, UnsupportedModelError
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.hub.remote import fetch
 
@@ -121,6 +121,16 @@ def test_a_gguf_repository_names_the_file_to_load(downloads):
 
     assert fetched.gguf_file == "tiny.Q8_0.gguf"
     assert downloads.placed() == {"tiny.Q8_0.gguf"}
+
+
+def test_a_choice_that_the_user_must_make_ends_a_start_with_code_1(downloads):
+    downloads.hub.publish(dict.fromkeys(["a.Q4_0.gguf", "a.Q8_0.gguf"], b"GGUF"))
+
+    with pytest.raises(UnsupportedModelError, match="2 GGUF files would do") as failure:
+        locate(downloads)
+
+    assert failure.value.exit_code == 1
+    assert "a.Q4_0.gguf" in str(failure.value.hint)
 
 
 def test_progress_of_a_start_is_in_the_log(downloads, tmp_path, caplog):

@@ -7,7 +7,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from tgi_cli.errors import HubUnreachableError, ModelNotFoundError
+from tgi_cli.errors import (
+    ConversionError,
+    HubUnreachableError,
+    ModelNotFoundError,
+    UnsupportedModelError,
+    UsageError,
+)
 from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.hub.download.conversion import with_conversion
 from tgi_cli.runtime.hub.download.hub_client import Stop
@@ -42,8 +48,8 @@ def fetch(
 
     Raises:
         ModelNotFoundError: no such repository or revision, no access, or no network.
-        VerificationError, DiskSpaceError, ConversionError: the files aren't right, don't fit, or
-            can't be converted.
+        VerificationError, DiskSpaceError: the files aren't right, or don't fit.
+        UnsupportedModelError: they can't be converted, or several would do.
     """
     options = DownloadOptions(
         model_id=model_id,
@@ -55,10 +61,13 @@ def fetch(
     )
     progress, stop = LineProgress(_log.info), Stop()
     try:
-        found = obtain(options, progress, stop)
-    except HubUnreachableError as exc:
-        found = _cached(options, progress, exc)
-    found = with_conversion(found, options, progress, stop)
+        try:
+            found = obtain(options, progress, stop)
+        except HubUnreachableError as exc:
+            found = _cached(options, progress, exc)
+        found = with_conversion(found, options, progress, stop)
+    except (ConversionError, UsageError) as exc:  # their exit codes are `tgi download`'s
+        raise UnsupportedModelError(exc.message, hint=exc.hint) from exc
     return Fetched(found.path, found.commit, found.pipeline_tag, found.gguf_file)
 
 

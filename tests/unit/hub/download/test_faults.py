@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from email.utils import formatdate
 
@@ -340,6 +341,22 @@ def test_an_index_that_doesnt_fit_its_files_is_refused(
 
     with pytest.raises(VerificationError, match=reason):
         downloads.get()
+
+
+def test_a_server_that_falls_silent_is_asked_again_for_the_rest(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    downloads.hub.publish(model_files())
+    silence = threading.Event()
+    downloads.hub.fail(WEIGHTS, Fault(wait_for=silence))
+
+    obtained = downloads.get()
+    silence.set()
+
+    assert downloads.hub.asked_for(WEIGHTS)[-1].first_byte == SIZE // 2
+    assert (obtained.folder / WEIGHTS).read_bytes() == weights()
+    assert any("nothing came for too long" in text for text in downloads.progress.said)
 
 
 def test_nothing_at_the_address_is_a_hub_that_cant_be_reached(
