@@ -24,6 +24,8 @@ CASES = [
     ("tgi serve --max-cli", "tgi serve --max-client-batch-size"),
     ("tgi serve --usage-stats no", "tgi serve --usage-stats no-stack"),
     ("tgi serve org/na", "tgi serve org/name"),
+    ("tgi download org/na", "tgi download org/name"),
+    ("tgi download --verify sh", "tgi download --verify sha256"),
     ("tgi serve --model-id ./mod", "tgi serve --model-id ./model.gguf"),
     ("tgi health --level de", "tgi health --level deep"),
     ("tgi bench --tokenizer ./mod", "tgi bench --tokenizer ./model.gguf"),

@@ -31,6 +31,10 @@ def _size(value: str) -> int:
         raise typer.BadParameter(str(exc)) from exc
 
 
+def _size_or_none(value: str) -> int:
+    return 0 if value == "0" else _size(value)
+
+
 def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value not in values:
@@ -131,7 +135,10 @@ def download(
         str | None, typer.Option(metavar="FILE", help="Read the token from a file; - is stdin.")
     ] = None,
     min_free: Annotated[
-        Any, typer.Option(parser=_size, metavar="SIZE", help="Space on the disk that stays free.")
+        Any,
+        typer.Option(
+            parser=_size_or_none, metavar="SIZE", help="Space on the disk that stays free."
+        ),
     ] = "1GB",
     ignore_disk_space: Annotated[
         bool, typer.Option("--ignore-disk-space", help="Begin even if the files won't fit.")

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tgi_cli.errors import StartError, UsageError
-from tgi_cli.runtime.config.download import parse_size
 from tgi_cli.runtime.hub.download.listing import is_plain_name
 from tgi_cli.runtime.hub.download.reference import ModelReference, parse_reference
 
@@ -73,17 +72,3 @@ def test_any_text_is_read_or_refused(text: str, revision: str | None) -> None:
 )
 def test_only_names_inside_the_folder_are_plain(name: object, is_plain: bool) -> None:
     assert is_plain_name(name) is is_plain
-
-
-@pytest.mark.parametrize(
-    ("text", "num_bytes"),
-    [("5GB", 5 * 10**9), ("1.5GiB", 3 << 29), ("500 MB", 5 * 10**8), ("7", 7), ("2k", 2000)],
-)
-def test_sizes_are_read(text: str, num_bytes: int) -> None:
-    assert parse_size(text) == num_bytes
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1e9", "5 apples", "1_000"])
-def test_other_texts_are_no_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
-        parse_size(text)
