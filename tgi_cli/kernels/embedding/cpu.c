@@ -38,38 +38,35 @@ TGI_INLINE float bfloat_to_float(const void *p) {
     return x;
 }
 
-/* As native/tile.h reads it: an fp32 number of the same bits. */
-TGI_INLINE float fp8_to_float(uint8_t code) {
-    const uint32_t bits = (uint32_t)(code & 0x7f) << 20 | (uint32_t)(code & 0x80) << 24;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
+TGI_INLINE float scale_at(const Linear *weight, const void *scales, int64_t i) {
+    return weight->scale_size == 2 ? half_to_float((const uint16_t *)scales + i)
+                                   : ((const float *)scales)[i];
 }
 
-TGI_INLINE float scale_at(const void *scales, int64_t i, int is_half) {
-    return is_half ? half_to_float((const uint16_t *)scales + i) : ((const float *)scales)[i];
+TGI_INLINE float fp8_to_float(uint8_t code) {
+    const uint32_t bits = (code & 0x7fu) << 20 | (code & 0x80u) << 24;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x * 0x1p120f; /* the exponent's bias is 120 less; subnormals come out normal */
+}
+
+/* What the code at `k` of a panel's column stands for. */
+TGI_INLINE float value_at(const Linear *weight, int64_t panel, int64_t column, int64_t k) {
+    const int64_t byte = (panel * weight->k + k) * PANEL + column;
+    const int64_t word = (panel * ((weight->k + 7) / 8) + k / 8) * PANEL + column;
+    if (weight->kernel == INT8) return ((const int8_t *)weight->data)[byte];
+    if (weight->kernel == FP8) return fp8_to_float(((const uint8_t *)weight->data)[byte]);
+    const uint32_t code = ((const uint32_t *)weight->data)[word] >> k % 8 * 4 & 15;
+    return weight->kernel == TABLE4 ? weight->table[code] : code;
 }
 
 /* One row of codes: weight = value * scale (+ offset), rounded once. */
 TGI_DISPATCH static void read_codes(const Linear *weight, int64_t panel, int64_t column, float *y) {
-    const Kernel kernel = (Kernel)weight->kernel;
     const int64_t groups = (weight->k + weight->group_size - 1) / weight->group_size;
-    const int is_half = kernel == INT8_F16 || kernel == INT4_F16;
-    const int has_pairs = weight->offsets || weight->table;
-    const uint8_t *codes = (const uint8_t *)weight->data +
-                           panel * weight->k * (has_pairs ? PANEL / 2 : PANEL);
     for (int64_t k = 0; k < weight->k; k++) {
         const int64_t group = (panel * groups + k / weight->group_size) * PANEL + column;
-        const float scale = scale_at(weight->scales, group, is_half);
-        if (has_pairs) {
-            const uint8_t pair = codes[k * (PANEL / 2) + column % (PANEL / 2)];
-            const uint8_t code = column < PANEL / 2 ? pair & 15 : pair >> 4;
-            y[k] = weight->table ? weight->table[code] * scale
-                                 : fmaf(code, scale, scale_at(weight->offsets, group, is_half));
-        } else {
-            const uint8_t code = codes[k * PANEL + column];
-            y[k] = (kernel == FP8_F32 ? fp8_to_float(code) : (int8_t)code) * scale;
-        }
+        const float offset = weight->offsets ? scale_at(weight, weight->offsets, group) : 0.0f;
+        y[k] = fmaf(value_at(weight, panel, column, k), scale_at(weight, weight->scales, group), offset);
     }
 }
 

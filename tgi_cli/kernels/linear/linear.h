@@ -23,11 +23,13 @@ typedef enum {
 typedef struct {
     int64_t kernel, n, k;
     int64_t group_size; /* of k: features that share a scale; 0 where there are none */
-    const void *data;    /* [panels][k][PANEL]; INT4, TABLE4: [panels][k][PANEL / 2] bytes */
+    int64_t scale_size; /* bytes of one: 2 (fp16) or 4 */
+    /* [panels][k][PANEL]; INT4, TABLE4: [panels][ceil(k / 8)][PANEL] words of eight codes */
+    const void *data;
     const void *scales;  /* [panels][groups][PANEL] */
-    const void *offsets; /* the same, INT4 only: weight = code * scale + offset */
+    const void *offsets; /* the same, or null: weight = value of the code * scale + offset */
     const float *bias;   /* [panels * PANEL], in the order of the panels, or null */
-    const float *table;  /* [16], TABLE4 only: weight = table[code] * scale */
+    const float *table;  /* [16], TABLE4 only: the values of the codes */
 } Linear;
 
 typedef struct {

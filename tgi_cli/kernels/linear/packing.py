@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PANEL = 32
-_FP8_SCALE = 2.0**120  # fp8 codes are read as fp32 numbers of the same bits, which are smaller
-MAX_FP8_SCALE = 2.0**7
 
 
 class Descriptor(ctypes.Structure):
@@ -31,6 +29,7 @@ class Descriptor(ctypes.Structure):
         ("n", ctypes.c_int64),
         ("k", ctypes.c_int64),
         ("group_size", ctypes.c_int64),
+        ("scale_size", ctypes.c_int64),
         ("data", ctypes.c_void_p),
         ("scales", ctypes.c_void_p),
         ("offsets", ctypes.c_void_p),
@@ -55,13 +54,12 @@ class NativeWeight:
 class Codes:
     """A weight [N, K] on a grid: value * scale + offset, a scale for each group of a row's codes.
 
-    scales, offsets: [N, ceil(K / group_size)]; `group_size` is any number from 1 up. Column j
-    multiplies input feature `input_order[j]`, or j without one. Four kinds:
+    scales, offsets (or None, for zeros): [N, ceil(K / group_size)], both fp16 or both fp32;
+    `group_size` is any number from 1 up. Column j multiplies input feature `input_order[j]`, or j
+    without one. Codes [N, K] are of four kinds:
 
-    - codes [N, K] int8 are the values; no offsets; scales fp16 or fp32;
-    - uint8 below 16 are the values; with offsets; both fp16 or both fp32;
-    - float8_e4m3fn without NaNs are the values; no offsets; scales fp32, up to `MAX_FP8_SCALE`;
-    - uint8 below 16 point into `table` [16] fp32; no offsets; scales fp32.
+    - int8, or float8_e4m3fn without NaNs: the values;
+    - uint8 below 16: the values, or, if there is a `table` [16] fp32, places in it.
     """
 
     codes: Tensor
@@ -101,26 +99,30 @@ class Codes:
 def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeWeight:
     """Copy a weight [N, K] into panels; `gated`: the first N / 2 rows are the others' gates."""
     scales = offsets = table = None
-    group_size = 0
+    group_size = scale_size = 0
     if isinstance(weight, Codes):
-        codes, group_size = weight.codes, weight.group_size
+        kernel, group_size = _kernel_of(weight), weight.group_size
         table = None if weight.table is None else weight.table.float().contiguous()
-        kernel = _kernel_of(weight)
-        is_fp8 = kernel == kernel_types.FP8
-        if is_fp8:
-            codes = codes.view(torch.uint8)
-        scales = _in_panels(weight.scales * _FP8_SCALE if is_fp8 else weight.scales, gated)
+        scale_size = weight.scales.element_size()
+        scales = _in_panels(weight.scales, gated)
         offsets = None if weight.offsets is None else _in_panels(weight.offsets, gated)
+        codes = weight.codes
+        num_rows, num_k = codes.shape
+        if codes.dtype == torch.uint8:
+            data = _words(codes, gated)
+        else:
+            data = _in_panels(codes.view(torch.int8), gated)
     else:
-        codes, kernel = weight, kernel_types.PLAIN[weight.dtype]
-    has_pairs = isinstance(weight, Codes) and weight.codes.dtype == torch.uint8
-    data = _in_panels(codes, gated, has_pairs=has_pairs)
+        kernel = kernel_types.PLAIN[weight.dtype]
+        num_rows, num_k = weight.shape
+        data = _in_panels(weight, gated)
     packed_bias = None if bias is None else _in_panels(bias.float()[:, None], gated)
     descriptor = Descriptor(
         kernel=kernel,
-        n=codes.shape[0],
-        k=codes.shape[1],
+        n=num_rows,
+        k=num_k,
         group_size=group_size,
+        scale_size=scale_size,
         data=data.data_ptr(),
         scales=_address(scales),
         offsets=_address(offsets),
@@ -133,11 +135,9 @@ def pack(weight: Tensor | Codes, bias: Tensor | None, *, gated: bool) -> NativeW
 
 def _kernel_of(weight: Codes) -> int:
     """Return the `Kernel` of tiles.h that multiplies such codes."""
-    if weight.codes.dtype == torch.float8_e4m3fn:
-        return kernel_types.FP8
     if weight.table is not None:
         return kernel_types.TABLE4
-    return (kernel_types.INT8 if weight.offsets is None else kernel_types.INT4)[weight.scales.dtype]
+    return kernel_types.CODES[weight.codes.dtype]
 
 
 def _are_same(a: Tensor | None, b: Tensor | None) -> bool:
@@ -148,22 +148,30 @@ def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _in_panels(rows: Tensor, gated: bool, has_pairs: bool = False) -> Tensor:
-    """Return [N, K] as [panels, K, 32], zeros after the last row; `has_pairs`: 2 codes a byte."""
+def _in_panels(rows: Tensor, gated: bool) -> Tensor:
+    """Return [N, K] as [panels, K, 32], zeros after the last row."""
     num_rows, num_k = rows.shape
     if gated:
         halves = _fill_up(rows.view(2, num_rows // 2, num_k), PANEL // 2)
         panels = halves.view(2, -1, 16, num_k).permute(1, 3, 0, 2)
     else:
         panels = _fill_up(rows, PANEL).view(-1, 2, 16, num_k).permute(0, 3, 1, 2)
-    num_panels = panels.shape[0]
-    if has_pairs:
-        out = zeros((num_panels, num_k, 16), torch.uint8)
-        torch.bitwise_or(panels[:, :, 0], panels[:, :, 1] << 4, out=out)
-        return out
-    out = zeros((num_panels, num_k, 2, 16), rows.dtype)
+    out = zeros((panels.shape[0], num_k, 2, 16), rows.dtype)
     out.copy_(panels)
-    return out.view(num_panels, num_k, PANEL)
+    return out.view(-1, num_k, PANEL)
+
+
+def _words(codes: Tensor, gated: bool) -> Tensor:
+    """Return codes of four bits [N, K] as bytes [panels, ceil(K / 8), 32, 4].
+
+    A word of four bytes holds a row's codes of eight k, the first in its lowest bits.
+    """
+    pairs = torch.nn.functional.pad(codes, (0, -codes.shape[1] % 8)).unflatten(1, (-1, 2))
+    packed = pairs[:, :, 0] | (pairs[:, :, 1] << 4)  # [N, K / 2]
+    panels = _in_panels(packed, gated).unflatten(1, (-1, 4))  # [panels, K / 8, 4, 32]
+    out = zeros((*panels.shape[:2], PANEL, 4), torch.uint8)
+    out.copy_(panels.transpose(2, 3))
+    return out
 
 
 def _fill_up(rows: Tensor, multiple: int) -> Tensor:

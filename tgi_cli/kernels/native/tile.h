@@ -5,15 +5,16 @@
  *     TARGET              the attribute that lets the compiler use the set
  *     LANES, ISA(vec)     floats in a vector, and its type
  *     EACH_TILE(T, ...)   T(rows, vectors, ...) for each number of rows that a tile may have, from 1 up;
- *     EACH_SCALED_TILE    the same for weights whose scales need registers too
+ *     EACH_CODES_TILE     the same for codes, which need registers too
  *
- * and ISA(all), which makes a vector of one number, the loads
- * ISA(load_f32|f16|bf16|int8|int4|fp8), ISA(table), a table of 16 floats, and
- * ISA(load_table|look_up). A tile is `rows` rows times `vectors` vectors of columns:
- * several panels, one, or a part of one. Its sums stay in registers while k runs: one chain of
- * fused multiply-adds for each output element, from the first k to the last, whatever the tile,
- * put or added to what is there. So a row's bits don't depend on its company, nor on the
- * instruction set.
+ * and ISA(all), which makes a vector of one number, the loads ISA(load_f32|f16|bf16|int8|fp8),
+ * ISA(words) with ISA(load_words|shift_words), and what four bits of each word stand for:
+ * ISA(int4_values|table4_values), the latter by an ISA(table) of 16 floats from ISA(load_table).
+ *
+ * A tile is `rows` rows times `vectors` vectors of columns: several panels, one, or a part of one.
+ * Its sums stay in registers while k runs, one chain of fused multiply-adds for each output element
+ * from the first k to the last, whatever the tile; then they are put or added to what is there. So
+ * a row's bits don't depend on its company, nor on the instruction set.
  *
  * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is
  * unrolled; otherwise the compiler keeps the sums in memory, which costs a factor of three.
@@ -24,18 +25,16 @@
 #define EACH_ROW(i) _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++)
 #define EACH_VECTOR(j) _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j++)
 
-/* Where vector j of a tile stands among its columns. The codes of INT4 lie in pairs 16 columns apart. */
-#define PLAIN_COLUMN(j) ((first + (j)) * LANES)
-#define INT4_PAIR(j) (first + (j) / 2 % (PER_PANEL / 2))
-#define INT4_PANEL(j) ((j) / PER_PANEL)
-#define INT4_COLUMN(j) (INT4_PANEL(j) * PANEL + INT4_PAIR(j) * LANES + (j) % 2 * 16)
+/* Where vector j of a tile stands: its panel from the tile's first one, and its columns there. */
+#define PANEL_OF(j) ((first + (j)) / PER_PANEL)
+#define COLUMN_OF(j) ((first + (j)) % PER_PANEL * LANES)
 
 #define NO_SUMS               \
     VEC sums[MAX_TILE_ROWS][8]; \
     EACH_ROW(i) EACH_VECTOR(j) sums[i][j] = (VEC){0};
-#define PUT_SUMS(COLUMN)                                               \
+#define PUT_SUMS                                                       \
     EACH_ROW(i) EACH_VECTOR(j) {                                       \
-        float *to = t->out + i * t->stride + COLUMN(j);                \
+        float *to = t->out + i * t->stride + (first + j) * LANES;      \
         if (t->adds) {                                                 \
             VEC before;                                                \
             memcpy(&before, to, sizeof before);                        \
@@ -43,7 +42,7 @@
         }                                                              \
         memcpy(to, &sums[i][j], sizeof(VEC));                          \
     }
-#define ADD_PRODUCTS                                      \
+#define ADD_PRODUCTS(k)                                   \
     EACH_ROW(i) {                                         \
         const VEC a = ISA(all)(x[i * x_stride + k]);      \
         EACH_VECTOR(j) sums[i][j] += a * b[j];            \
@@ -61,138 +60,116 @@
     const char *w = t->w;                  \
     const int64_t panel_bytes = t->panel_bytes;
 
+/* One k of plain numbers or of codes of whole bytes. */
+#define ADD_LINE(format, size)                                                                  \
+    {                                                                                           \
+        VEC b[8];                                                                               \
+        PREFETCH(PANEL * size)                                                                  \
+        EACH_VECTOR(j)                                                                          \
+        b[j] = ISA(load_##format)(w + PANEL_OF(j) * panel_bytes + COLUMN_OF(j) * size);         \
+        ADD_PRODUCTS(k)                                                                         \
+        w += PANEL * size;                                                                      \
+    }
+
 #define PLAIN_TILE(format, size)                                                                \
-    TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows,               \
-                                              const int vectors, const int first) {             \
+    TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows, const int vectors, \
+                                              const int first) {                                \
         UNPACK_TILE                                                                             \
-        NO_SUMS                                                                 \
-        w += first * LANES * size;                                                              \
-        for (int64_t k = 0; k < t->k; k++) {                                                    \
-            VEC b[8];                                                                           \
-            PREFETCH(PANEL * size)                                                              \
-            EACH_VECTOR(j)                                                                      \
-            b[j] = ISA(load_##format)(w + j / PER_PANEL * panel_bytes +                         \
-                                      j % PER_PANEL * LANES * size);                            \
-            ADD_PRODUCTS                                                                        \
-            w += PANEL * size;                                                                  \
-        }                                                                                       \
-        PUT_SUMS(PLAIN_COLUMN)                                                                \
-    }
-
-/* INT8 and FP8: weight = code * scale; a group's scales stay in registers. */
-#define BYTE_TILE(code, scale_format, scale_size)                                               \
-    TARGET TGI_INLINE void ISA(tile_##code##_##scale_format)(const Tile *t, const int rows,     \
-                                                         const int vectors, const int first) {  \
-        UNPACK_TILE                                                                             \
-        const char *group = t->scales + first * LANES * scale_size;                             \
         NO_SUMS                                                                                 \
-        w += first * LANES;                                                                     \
-        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
-            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
-            if (end > t->k) end = t->k;                                                         \
-            VEC scales[8];                                                                      \
-            EACH_VECTOR(j)                                                                      \
-            scales[j] = ISA(load_##scale_format)(group + j / PER_PANEL * t->panel_scales +      \
-                                                 j % PER_PANEL * LANES * scale_size);           \
-            for (int64_t k = begin; k < end; k++) {                                             \
-                VEC b[8];                                                                       \
-                PREFETCH(PANEL)                                                                 \
-                EACH_VECTOR(j)                                                                  \
-                b[j] = scales[j] * ISA(load_##code)(w + j / PER_PANEL * panel_bytes +           \
-                                                  j % PER_PANEL * LANES);                       \
-                ADD_PRODUCTS                                                                    \
-                w += PANEL;                                                                     \
-            }                                                                                   \
-            group += PANEL * scale_size;                                                        \
-        }                                                                                       \
-        PUT_SUMS(PLAIN_COLUMN)                                                                  \
+        for (int64_t k = 0; k < t->k; k++) ADD_LINE(format, size)                               \
+        PUT_SUMS                                                                                \
     }
 
-/* INT4: weight = code * scale + offset, rounded once. */
-#define INT4_TILE(scale_format, scale_size)                                                     \
-    TARGET TGI_INLINE void ISA(tile_int4_##scale_format)(const Tile *t, const int rows,    \
-                                                         const int vectors, const int first) {  \
+/* Sums over a part of a group, scaled: total += scale * sum + offset * sum of x. The totals of a
+ * small tile stay in registers too, those of a large one in memory. */
+#define KEEPS_TOTALS (rows * vectors <= 8)
+#define LOAD_TOTAL(i, j) \
+    memcpy(&totals[i][j], t->out + (i) * t->stride + (first + (j)) * LANES, sizeof(VEC));
+#define STORE_TOTAL(i, j) \
+    memcpy(t->out + (i) * t->stride + (first + (j)) * LANES, &totals[i][j], sizeof(VEC));
+#define ADD_SCALED_SUMS                                                                         \
+    EACH_VECTOR(j) {                                                                            \
+        const int64_t at = PANEL_OF(j) * t->panel_scales + COLUMN_OF(j) * t->scale_size;        \
+        const VEC scales = ISA(load_scales)(scale + at, t->scale_size);                         \
+        VEC offsets = {0};                                                                      \
+        if (offset) offsets = ISA(load_scales)(offset + at, t->scale_size);                     \
+        EACH_ROW(i) {                                                                           \
+            if (!KEEPS_TOTALS) {                                                                \
+                totals[i][j] = (VEC){0};                                                        \
+                if (t->adds || part) LOAD_TOTAL(i, j)                                           \
+            }                                                                                   \
+            totals[i][j] += scales * sums[i][j];                                                \
+            if (offset)                                                                         \
+                totals[i][j] += offsets * ISA(all)(t->x_sums[i * t->x_sums_stride + part]);     \
+            if (!KEEPS_TOTALS) STORE_TOTAL(i, j)                                                \
+        }                                                                                       \
+    }
+
+#define CODES_TILE(code, ADD)                                                                   \
+    TARGET TGI_INLINE void ISA(tile_##code)(const Tile *t, const int rows, const int vectors,   \
+                                            const int first) {                                  \
         UNPACK_TILE                                                                             \
         const char *scale = t->scales, *offset = t->offsets;                                    \
-        NO_SUMS                                                                  \
-        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
-            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
-            if (end > t->k) end = t->k;                                                         \
-            VEC scales[8], offsets[8];                                                          \
-            EACH_VECTOR(j) {                                                                    \
-                const int64_t at = INT4_PANEL(j) * t->panel_scales +                            \
-                                   (INT4_COLUMN(j) - INT4_PANEL(j) * PANEL) * scale_size;       \
-                scales[j] = ISA(load_##scale_format)(scale + at);                               \
-                offsets[j] = ISA(load_##scale_format)(offset + at);                             \
-            }                                                                                   \
-            for (int64_t k = begin; k < end; k++) {                                             \
-                VEC b[8];                                                                       \
-                PREFETCH(PANEL / 2)                                                             \
-                _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j += 2) {                 \
-                    VEC codes[2];                                                               \
-                    ISA(load_int4)(w + INT4_PANEL(j) * panel_bytes + INT4_PAIR(j) * LANES,      \
-                                   codes);                                                      \
-                    b[j] = codes[0] * scales[j] + offsets[j];                                   \
-                    b[j + 1] = codes[1] * scales[j + 1] + offsets[j + 1];                       \
-                }                                                                               \
-                ADD_PRODUCTS                                                                    \
-                w += PANEL / 2;                                                                 \
-            }                                                                                   \
-            scale += PANEL * scale_size;                                                        \
-            offset += PANEL * scale_size;                                                       \
+        VEC totals[MAX_TILE_ROWS][8];                                                           \
+        if (KEEPS_TOTALS) EACH_ROW(i) EACH_VECTOR(j) {                                          \
+            totals[i][j] = (VEC){0};                                                            \
+            if (t->adds) LOAD_TOTAL(i, j)                                                       \
         }                                                                                       \
-        PUT_SUMS(INT4_COLUMN)                                                                 \
+        for (int64_t k = 0, part = 0; k < t->k; part++) {                                       \
+            const int64_t end = tgi_part_end(t, k);                                             \
+            NO_SUMS                                                                             \
+            ADD                                                                                 \
+            ADD_SCALED_SUMS                                                                     \
+            scale += PANEL * t->scale_size;                                                     \
+            if (offset) offset += PANEL * t->scale_size;                                        \
+        }                                                                                       \
+        if (KEEPS_TOTALS) EACH_ROW(i) EACH_VECTOR(j) STORE_TOTAL(i, j)                          \
     }
 
-/* TABLE4: weight = table[code] * scale. */
-#define TABLE4_TILE(scale_format, scale_size)                                                   \
-    TARGET TGI_INLINE void ISA(tile_table4_##scale_format)(const Tile *t, const int rows,       \
-                                                           const int vectors, const int first) {\
-        UNPACK_TILE                                                                             \
-        const char *scale = t->scales;                                                          \
-        const ISA(table) table = ISA(load_table)(t->table);                                     \
-        NO_SUMS                                                                                 \
-        for (int64_t begin = 0, end; begin < t->k; begin = end) {                               \
-            end = begin + t->group_size - (t->first_k + begin) % t->group_size;                 \
-            if (end > t->k) end = t->k;                                                         \
-            VEC scales[8];                                                                      \
-            EACH_VECTOR(j) {                                                                    \
-                const int64_t at = INT4_PANEL(j) * t->panel_scales +                            \
-                                   (INT4_COLUMN(j) - INT4_PANEL(j) * PANEL) * scale_size;       \
-                scales[j] = ISA(load_##scale_format)(scale + at);                               \
-            }                                                                                   \
-            for (int64_t k = begin; k < end; k++) {                                             \
-                VEC b[8];                                                                       \
-                PREFETCH(PANEL / 2)                                                             \
-                _Pragma("GCC unroll 16") for (int j = 0; j < vectors; j += 2) {                 \
-                    VEC values[2];                                                              \
-                    ISA(look_up)(w + INT4_PANEL(j) * panel_bytes + INT4_PAIR(j) * LANES,        \
-                                 table, values);                                                \
-                    b[j] = values[0] * scales[j];                                               \
-                    b[j + 1] = values[1] * scales[j + 1];                                       \
-                }                                                                               \
-                ADD_PRODUCTS                                                                    \
-                w += PANEL / 2;                                                                 \
-            }                                                                                   \
-            scale += PANEL * scale_size;                                                        \
+#define ADD_BYTES(code, size) for (; k < end; k++) ADD_LINE(code, size)
+
+/* Four bits: a column's eight codes of eight k make a word, the first in its lowest bits. */
+#define ADD_WORDS(values, table)                                                                \
+    while (k < end) {                                                                           \
+        ISA(words) words[8];                                                                    \
+        VEC b[8];                                                                               \
+        const char *line = w + k / 8 * (PANEL * 4);                                             \
+        EACH_VECTOR(j)                                                                          \
+        words[j] = ISA(load_words)(line + PANEL_OF(j) * panel_bytes + COLUMN_OF(j) * 4);        \
+        if (k % 8 || k + 8 > end) {                                                             \
+            EACH_VECTOR(j) b[j] = values(ISA(shift_words)(words[j], k % 8 * 4), 0, table);      \
+            ADD_PRODUCTS(k)                                                                     \
+            k++;                                                                                \
+            continue;                                                                           \
         }                                                                                       \
-        PUT_SUMS(INT4_COLUMN)                                                                   \
+        for (int p = 0; p < (vectors > PER_PANEL ? vectors / PER_PANEL : 1); p++) {             \
+            __builtin_prefetch(line + p * panel_bytes + AHEAD);                                 \
+            __builtin_prefetch(line + p * panel_bytes + AHEAD + 64);                            \
+        }                                                                                       \
+        _Pragma("GCC unroll 8") for (int n = 0; n < 8; n++) {                                   \
+            EACH_VECTOR(j) b[j] = values(words[j], n, table);                                   \
+            ADD_PRODUCTS(k + n)                                                                 \
+        }                                                                                       \
+        k += 8;                                                                                 \
     }
+
+TARGET TGI_INLINE VEC ISA(load_scales)(const char *p, int64_t size) {
+    return size == 2 ? ISA(load_f16)(p) : ISA(load_f32)(p);
+}
 
 PLAIN_TILE(f32, 4)
 PLAIN_TILE(f16, 2)
 PLAIN_TILE(bf16, 2)
-BYTE_TILE(int8, f32, 4)
-BYTE_TILE(int8, f16, 2)
-BYTE_TILE(fp8, f32, 4)
-INT4_TILE(f32, 4)
-INT4_TILE(f16, 2)
-TABLE4_TILE(f32, 4)
+CODES_TILE(widened, ADD_BYTES(f32, 4))
+CODES_TILE(int8, ADD_BYTES(int8, 1))
+CODES_TILE(fp8, ADD_BYTES(fp8, 1))
+CODES_TILE(int4, ADD_WORDS(ISA(int4_values), 0))
+CODES_TILE(table4, const ISA(table) table = ISA(load_table)(t->table);
+           ADD_WORDS(ISA(table4_values), table))
 
 /* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel
- * in as many tiles as it needs. UNIT is the number of vectors that `first` counts: those of a pair
- * for INT4 and TABLE4. */
-#define ROWS_CASE(number, vectors, tile, UNIT)                                                  \
+ * in as many tiles as it needs. */
+#define ROWS_CASE(number, vectors, tile)                                                        \
     case number:                                                                                \
         if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \
             tile(&t, number, vectors, 0);                                                       \
@@ -204,111 +181,64 @@ TABLE4_TILE(f32, 4)
         }                                                                                       \
         for (int p = 0; p < panels; p++) {                                                      \
             enum { PART = vectors < PER_PANEL ? vectors : PER_PANEL };                          \
-            for (int first = 0; first < PER_PANEL / UNIT; first += PART / UNIT)                 \
-                tile(&t, number, PART, first);                                                  \
+            for (int first = 0; first < PER_PANEL; first += PART) tile(&t, number, PART, first);\
             t.w += t.panel_bytes;                                                               \
             t.scales += t.panel_scales;                                                         \
-            t.offsets += t.panel_scales;                                                        \
+            if (t.offsets) t.offsets += t.panel_scales;                                         \
             t.out += PANEL;                                                                     \
         }                                                                                       \
         break;
 
-#define ROWS_FUNCTION(format, EACH, UNIT)                                                       \
+#define ROWS_FUNCTION(format, EACH)                                                             \
     TARGET static void ISA(rows_##format)(Tile t, int rows, int panels) {                       \
-        switch (rows) { EACH(ROWS_CASE, ISA(tile_##format), UNIT) }                             \
+        switch (rows) { EACH(ROWS_CASE, ISA(tile_##format)) }                                   \
     }
 
-ROWS_FUNCTION(f32, EACH_TILE, 1)
-ROWS_FUNCTION(f16, EACH_TILE, 1)
-ROWS_FUNCTION(bf16, EACH_TILE, 1)
-ROWS_FUNCTION(int8_f32, EACH_SCALED_TILE, 1)
-ROWS_FUNCTION(int8_f16, EACH_SCALED_TILE, 1)
-ROWS_FUNCTION(int4_f32, EACH_SCALED_TILE, 2)
-ROWS_FUNCTION(int4_f16, EACH_SCALED_TILE, 2)
-ROWS_FUNCTION(fp8_f32, EACH_SCALED_TILE, 1)
-ROWS_FUNCTION(table4_f32, EACH_SCALED_TILE, 2)
+ROWS_FUNCTION(f32, EACH_TILE)
+ROWS_FUNCTION(f16, EACH_TILE)
+ROWS_FUNCTION(bf16, EACH_TILE)
+ROWS_FUNCTION(widened, EACH_TILE)
+ROWS_FUNCTION(int8, EACH_CODES_TILE)
+ROWS_FUNCTION(fp8, EACH_CODES_TILE)
+ROWS_FUNCTION(int4, EACH_CODES_TILE)
+ROWS_FUNCTION(table4, EACH_CODES_TILE)
 
-/* Codes to floats, one panel: out [k][PANEL]. */
-#define BYTE_WIDEN(code, scale_format, scale_size)                                              \
-    TARGET static void ISA(widen_##code##_##scale_format)(const Tile *t, float *out) {          \
-        const char *w = t->w, *group = t->scales;                                               \
-        for (int64_t k = 0, end; k < t->k; group += PANEL * scale_size) {                       \
-            VEC scales[PER_PANEL];                                                              \
-            for (int j = 0; j < PER_PANEL; j++)                                                 \
-                scales[j] = ISA(load_##scale_format)(group + j * LANES * scale_size);           \
-            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
-            for (; k < end && k < t->k; k++, w += PANEL)                                        \
-                for (int j = 0; j < PER_PANEL; j++, out += LANES) {                             \
-                    VEC value = scales[j] * ISA(load_##code)(w + j * LANES);                    \
-                    memcpy(out, &value, sizeof value);                                          \
-                }                                                                               \
+/* What one panel's codes stand for, without their scales: out [k][PANEL]. */
+#define WIDEN_BYTES(code)                                                                       \
+    TARGET static void ISA(widen_##code)(const Tile *t, float *out) {                           \
+        for (int64_t i = 0; i < t->k * PANEL; i += LANES) {                                     \
+            const VEC value = ISA(load_##code)(t->w + i);                                       \
+            memcpy(out + i, &value, sizeof value);                                              \
         }                                                                                       \
     }
-
-#define INT4_WIDEN(scale_format, scale_size)                                                    \
-    TARGET static void ISA(widen_int4_##scale_format)(const Tile *t, float *out) {              \
-        const char *w = t->w, *scale = t->scales, *offset = t->offsets;                         \
-        for (int64_t k = 0, end; k < t->k;                                                      \
-             scale += PANEL * scale_size, offset += PANEL * scale_size) {                       \
-            VEC scales[PER_PANEL], offsets[PER_PANEL];                                          \
-            for (int j = 0; j < PER_PANEL; j++) {                                               \
-                scales[j] = ISA(load_##scale_format)(scale + j * LANES * scale_size);           \
-                offsets[j] = ISA(load_##scale_format)(offset + j * LANES * scale_size);         \
+#define WIDEN_WORDS(code, TABLE)                                                                \
+    TARGET static void ISA(widen_##code)(const Tile *t, float *out) {                           \
+        TABLE                                                                                   \
+        for (int64_t k = 0; k < t->k; k += 8)                                                   \
+            for (int64_t column = 0; column < PANEL; column += LANES) {                         \
+                const ISA(words) words = ISA(load_words)(t->w + (k * PANEL / 8 + column) * 4);  \
+                _Pragma("GCC unroll 8") for (int n = 0; n < 8; n++) {                           \
+                    const VEC value = ISA(code##_values)(words, n, table);                      \
+                    memcpy(out + (k + n) * PANEL + column, &value, sizeof value);               \
+                }                                                                               \
             }                                                                                   \
-            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
-            for (; k < end && k < t->k; k++, w += PANEL / 2, out += PANEL)                      \
-                for (int low = 0; low < PER_PANEL / 2; low++) {                                 \
-                    const int high = low + PER_PANEL / 2;                                       \
-                    VEC codes[2];                                                               \
-                    ISA(load_int4)(w + low * LANES, codes);                                     \
-                    VEC value = codes[0] * scales[low] + offsets[low];                          \
-                    memcpy(out + low * LANES, &value, sizeof value);                            \
-                    value = codes[1] * scales[high] + offsets[high];                            \
-                    memcpy(out + high * LANES, &value, sizeof value);                           \
-                }                                                                               \
-        }                                                                                       \
     }
 
-#define TABLE4_WIDEN(scale_format, scale_size)                                                  \
-    TARGET static void ISA(widen_table4_##scale_format)(const Tile *t, float *out) {            \
-        const char *w = t->w, *scale = t->scales;                                               \
-        const ISA(table) table = ISA(load_table)(t->table);                                     \
-        for (int64_t k = 0, end; k < t->k; scale += PANEL * scale_size) {                       \
-            VEC scales[PER_PANEL];                                                              \
-            for (int j = 0; j < PER_PANEL; j++)                                                 \
-                scales[j] = ISA(load_##scale_format)(scale + j * LANES * scale_size);           \
-            end = k + t->group_size - (t->first_k + k) % t->group_size;                         \
-            for (; k < end && k < t->k; k++, w += PANEL / 2, out += PANEL)                      \
-                for (int low = 0; low < PER_PANEL / 2; low++) {                                 \
-                    const int high = low + PER_PANEL / 2;                                       \
-                    VEC values[2];                                                              \
-                    ISA(look_up)(w + low * LANES, table, values);                               \
-                    values[0] = values[0] * scales[low];                                        \
-                    memcpy(out + low * LANES, &values[0], sizeof values[0]);                    \
-                    values[1] = values[1] * scales[high];                                       \
-                    memcpy(out + high * LANES, &values[1], sizeof values[1]);                   \
-                }                                                                               \
-        }                                                                                       \
-    }
-
-BYTE_WIDEN(int8, f32, 4)
-BYTE_WIDEN(int8, f16, 2)
-BYTE_WIDEN(fp8, f32, 4)
-INT4_WIDEN(f32, 4)
-INT4_WIDEN(f16, 2)
-TABLE4_WIDEN(f32, 4)
+WIDEN_BYTES(int8)
+WIDEN_BYTES(fp8)
+WIDEN_WORDS(int4, const int table = 0;)
+WIDEN_WORDS(table4, const ISA(table) table = ISA(load_table)(t->table);)
 
 #define COUNT_TILE(number, vectors, ...) +1
 #define PANELS_TILE(number, vectors, ...) vectors > PER_PANEL ? vectors / PER_PANEL : 1,
 
 static const InstructionSet ISA(set) = {
     .name = NAME,
-    .max_rows = {0 EACH_TILE(COUNT_TILE), 0 EACH_SCALED_TILE(COUNT_TILE)},
-    .panels = {{1, EACH_TILE(PANELS_TILE)}, {1, EACH_SCALED_TILE(PANELS_TILE)}},
-    .rows = {ISA(rows_f32), ISA(rows_f16), ISA(rows_bf16), ISA(rows_int8_f32), ISA(rows_int4_f32),
-             ISA(rows_int8_f16), ISA(rows_int4_f16), ISA(rows_fp8_f32), ISA(rows_table4_f32)},
-    .widen = {0, 0, 0, ISA(widen_int8_f32), ISA(widen_int4_f32), ISA(widen_int8_f16),
-              ISA(widen_int4_f16), ISA(widen_fp8_f32), ISA(widen_table4_f32)},
+    .max_rows = {0 EACH_TILE(COUNT_TILE), 0 EACH_CODES_TILE(COUNT_TILE)},
+    .panels = {{1, EACH_TILE(PANELS_TILE)}, {1, EACH_CODES_TILE(PANELS_TILE)}},
+    .rows = {ISA(rows_f32), ISA(rows_f16), ISA(rows_bf16), ISA(rows_widened), ISA(rows_int8),
+             ISA(rows_fp8), ISA(rows_int4), ISA(rows_table4)},
+    .widen = {0, 0, 0, 0, ISA(widen_int8), ISA(widen_fp8), ISA(widen_int4), ISA(widen_table4)},
 };
 
 #undef ISA
@@ -316,28 +246,30 @@ static const InstructionSet ISA(set) = {
 #undef TARGET
 #undef LANES
 #undef EACH_TILE
-#undef EACH_SCALED_TILE
+#undef EACH_CODES_TILE
 #undef VEC
 #undef PER_PANEL
 #undef EACH_ROW
 #undef EACH_VECTOR
-#undef PLAIN_COLUMN
-#undef INT4_PAIR
-#undef INT4_PANEL
-#undef INT4_COLUMN
+#undef PANEL_OF
+#undef COLUMN_OF
 #undef NO_SUMS
 #undef PUT_SUMS
 #undef ADD_PRODUCTS
 #undef UNPACK_TILE
 #undef PREFETCH
+#undef ADD_LINE
 #undef PLAIN_TILE
-#undef BYTE_TILE
-#undef INT4_TILE
-#undef TABLE4_TILE
+#undef KEEPS_TOTALS
+#undef LOAD_TOTAL
+#undef STORE_TOTAL
+#undef ADD_SCALED_SUMS
+#undef CODES_TILE
+#undef ADD_BYTES
+#undef ADD_WORDS
 #undef ROWS_CASE
 #undef ROWS_FUNCTION
-#undef BYTE_WIDEN
-#undef INT4_WIDEN
-#undef TABLE4_WIDEN
+#undef WIDEN_BYTES
+#undef WIDEN_WORDS
 #undef COUNT_TILE
 #undef PANELS_TILE

@@ -12,12 +12,16 @@
 enum { AHEAD = 4096 }; /* bytes of codes to prefetch: tried with 1024 to 4096 on a Zen 5 */
 enum { MAX_TILE_ROWS = 14 };
 
+/* The bits of an fp8 number, moved to where an fp32 number has them, mean that much less: exponents
+ * have another bias. Subnormals come out right too. */
+#define FP8_UNIT 0x1p120f
+
 typedef struct {
     const char *name;
-    int max_rows[2]; /* of a tile: of plain weights, of scaled ones */
+    int max_rows[2]; /* of a tile: of floats, of codes */
     int panels[2][MAX_TILE_ROWS + 1]; /* that a tile of so many rows can take at once */
     void (*rows[NUM_KERNELS])(Tile tile, int rows, int panels);
-    void (*widen[NUM_KERNELS])(const Tile *tile, float *out); /* of the scaled ones */
+    void (*widen[NUM_KERNELS])(const Tile *tile, float *out); /* of codes */
 } InstructionSet;
 
 /* Without any set: GCC's vectors of four, which SSE, NEON and others have. */
@@ -58,32 +62,35 @@ TGI_INLINE vec_portable load_int8_portable(const char *p) {
     return (vec_portable){x[0], x[1], x[2], x[3]};
 }
 
-TGI_INLINE void load_int4_portable(const char *p, vec_portable *codes) {
-    uint8_t x[4];
-    memcpy(x, p, sizeof x);
-    codes[0] = (vec_portable){x[0] & 15, x[1] & 15, x[2] & 15, x[3] & 15};
-    codes[1] = (vec_portable){x[0] >> 4, x[1] >> 4, x[2] >> 4, x[3] >> 4};
-}
-
-/* Sign, exponent and fraction moved to their places in an fp32 number, whose exponents are 120
- * less: the scales make up for it. Subnormals come out as subnormals. */
 TGI_INLINE vec_portable load_fp8_portable(const char *p) {
     uint8_t x[4];
     memcpy(x, p, sizeof x);
     const vec_portable_bits bits = {x[0], x[1], x[2], x[3]};
-    return (vec_portable)((bits & 0x7f) << 20 | (bits & 0x80) << 24);
+    return (vec_portable)((bits & 0x7f) << 20 | (bits & 0x80) << 24) * FP8_UNIT;
 }
 
+typedef vec_portable_bits words_portable;
 typedef const float *table_portable;
+
+TGI_INLINE words_portable load_words_portable(const char *p) {
+    words_portable x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+TGI_INLINE words_portable shift_words_portable(words_portable x, int bits) { return x >> bits; }
+
+TGI_INLINE vec_portable int4_values_portable(words_portable x, int n, int unused) {
+    (void)unused;
+    typedef int32_t integers __attribute__((vector_size(16)));
+    return __builtin_convertvector((integers)(x >> (4 * n) & 15), vec_portable);
+}
 
 TGI_INLINE table_portable load_table_portable(const float *table) { return table; }
 
-/* The values of the low nibbles, then those of the high ones. */
-TGI_INLINE void look_up_portable(const char *p, table_portable table, vec_portable *values) {
-    uint8_t x[4];
-    memcpy(x, p, sizeof x);
-    values[0] = (vec_portable){table[x[0] & 15], table[x[1] & 15], table[x[2] & 15], table[x[3] & 15]};
-    values[1] = (vec_portable){table[x[0] >> 4], table[x[1] >> 4], table[x[2] >> 4], table[x[3] >> 4]};
+TGI_INLINE vec_portable table4_values_portable(words_portable x, int n, table_portable table) {
+    const words_portable i = x >> (4 * n) & 15;
+    return (vec_portable){table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
 }
 
 #define ISA(name) name##_portable
@@ -91,7 +98,7 @@ TGI_INLINE void look_up_portable(const char *p, table_portable table, vec_portab
 #define TARGET
 #define LANES 4
 #define EACH_TILE(T, ...) T(1, 4, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...) T(1, 2, __VA_ARGS__) T(2, 2, __VA_ARGS__)
+#define EACH_CODES_TILE(T, ...) T(1, 4, __VA_ARGS__) T(2, 2, __VA_ARGS__)
 #include "tile.h"
 
 #if defined(__x86_64__)
@@ -116,16 +123,25 @@ AVX2 TGI_INLINE vec_avx2 load_int8_avx2(const char *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 
-AVX2 TGI_INLINE void load_int4_avx2(const char *p, vec_avx2 *codes) {
-    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-    codes[0] = _mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)));
-    codes[1] = _mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
-}
-
 AVX2 TGI_INLINE vec_avx2 load_fp8_avx2(const char *p) {
     const __m256i codes = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
     const __m256i mask = _mm256_set1_epi32((int)0x87f00000);
-    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(codes, 20), mask));
+    return _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(codes, 20), mask)) * FP8_UNIT;
+}
+
+typedef __m256i words_avx2;
+
+AVX2 TGI_INLINE words_avx2 load_words_avx2(const char *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+AVX2 TGI_INLINE words_avx2 shift_words_avx2(words_avx2 x, int bits) {
+    return _mm256_srl_epi32(x, _mm_cvtsi32_si128(bits));
+}
+
+AVX2 TGI_INLINE vec_avx2 int4_values_avx2(words_avx2 x, int n, int unused) {
+    (void)unused;
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, 4 * n), _mm256_set1_epi32(15)));
 }
 
 typedef struct {
@@ -137,16 +153,12 @@ AVX2 TGI_INLINE table_avx2 load_table_avx2(const float *table) {
 }
 
 /* A permutation reads the lowest three bits of an index, a blend the highest of all: the fourth. */
-AVX2 TGI_INLINE __m256 pick_avx2(table_avx2 table, __m256i codes) {
+AVX2 TGI_INLINE vec_avx2 table4_values_avx2(words_avx2 x, int n, table_avx2 table) {
+    const __m256i codes = _mm256_srli_epi32(x, 4 * n);
+    const __m256i fourth = n < 7 ? _mm256_slli_epi32(x, 28 - 4 * n) : x;
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, codes),
                             _mm256_permutevar8x32_ps(table.high, codes),
-                            _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28)));
-}
-
-AVX2 TGI_INLINE void look_up_avx2(const char *p, table_avx2 table, vec_avx2 *values) {
-    const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-    values[0] = pick_avx2(table, bytes);
-    values[1] = pick_avx2(table, _mm256_srli_epi32(bytes, 4));
+                            _mm256_castsi256_ps(fourth));
 }
 
 #define ISA(name) name##_avx2
@@ -156,8 +168,9 @@ AVX2 TGI_INLINE void look_up_avx2(const char *p, table_avx2 table, vec_avx2 *val
 #define EACH_TILE(T, ...)                                                              \
     T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
     T(5, 2, __VA_ARGS__) T(6, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...) \
-    T(1, 4, __VA_ARGS__) T(2, 2, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__)
+#define EACH_CODES_TILE(T, ...)                                                        \
+    T(1, 4, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 2, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
+    T(5, 2, __VA_ARGS__)
 #include "tile.h"
 
 typedef float vec_avx512 __attribute__((vector_size(64)));
@@ -183,25 +196,31 @@ AVX512 TGI_INLINE vec_avx512 load_int8_avx512(const char *p) {
 AVX512 TGI_INLINE vec_avx512 load_fp8_avx512(const char *p) {
     const __m512i codes = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
     const __m512i mask = _mm512_set1_epi32((int)0x87f00000);
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(codes, 20), mask));
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(codes, 20), mask)) * FP8_UNIT;
 }
 
+typedef __m512i words_avx512;
 typedef __m512 table_avx512;
+
+AVX512 TGI_INLINE words_avx512 load_words_avx512(const char *p) { return _mm512_loadu_si512(p); }
+
+AVX512 TGI_INLINE words_avx512 shift_words_avx512(words_avx512 x, int bits) {
+    return _mm512_srl_epi32(x, _mm_cvtsi32_si128(bits));
+}
 
 AVX512 TGI_INLINE table_avx512 load_table_avx512(const float *table) {
     return _mm512_loadu_ps(table);
 }
 
 /* A permutation of 16 floats is a table of 16; it reads the lowest four bits of each index. */
-AVX512 TGI_INLINE void look_up_avx512(const char *p, table_avx512 table, vec_avx512 *values) {
-    const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-    values[0] = _mm512_permutexvar_ps(bytes, table);
-    values[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(bytes, 4), table);
+AVX512 TGI_INLINE vec_avx512 table4_values_avx512(words_avx512 x, int n, table_avx512 table) {
+    return _mm512_permutexvar_ps(n ? _mm512_srli_epi32(x, 4 * n) : x, table);
 }
 
-AVX512 TGI_INLINE void load_int4_avx512(const char *p, vec_avx512 *codes) {
+AVX512 TGI_INLINE vec_avx512 int4_values_avx512(words_avx512 x, int n, int unused) {
+    (void)unused;
     const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    look_up_avx512(p, table, codes);
+    return table4_values_avx512(x, n, table);
 }
 
 #define ISA(name) name##_avx512
@@ -213,9 +232,10 @@ AVX512 TGI_INLINE void load_int4_avx512(const char *p, vec_avx512 *codes) {
     T(5, 4, __VA_ARGS__) T(6, 4, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)   \
     T(9, 2, __VA_ARGS__) T(10, 2, __VA_ARGS__) T(11, 2, __VA_ARGS__) T(12, 2, __VA_ARGS__) \
     T(13, 2, __VA_ARGS__) T(14, 2, __VA_ARGS__)
-#define EACH_SCALED_TILE(T, ...)                                                        \
-    T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 2, __VA_ARGS__) \
-    T(5, 2, __VA_ARGS__) T(6, 2, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)
+#define EACH_CODES_TILE(T, ...)                                                           \
+    T(1, 8, __VA_ARGS__) T(2, 4, __VA_ARGS__) T(3, 4, __VA_ARGS__) T(4, 4, __VA_ARGS__)   \
+    T(5, 4, __VA_ARGS__) T(6, 2, __VA_ARGS__) T(7, 2, __VA_ARGS__) T(8, 2, __VA_ARGS__)   \
+    T(9, 2, __VA_ARGS__) T(10, 2, __VA_ARGS__) T(11, 2, __VA_ARGS__) T(12, 2, __VA_ARGS__)
 #include "tile.h"
 
 #endif
@@ -255,12 +275,12 @@ const char *tgi_instruction_set(void) { return chosen->name; }
 
 __attribute__((constructor)) static void choose_the_best(void) { tgi_choose_instruction_set(2); }
 
-static int is_scaled(Kernel kernel) { return kernel >= INT8_F32; }
+static int is_code(Kernel kernel) { return kernel > WIDENED; }
 
-int tgi_tile_rows(Kernel kernel) { return chosen->max_rows[is_scaled(kernel)]; }
+int tgi_tile_rows(Kernel kernel) { return chosen->max_rows[is_code(kernel)]; }
 
 int tgi_tile_panels(Kernel kernel, int64_t rows) {
-    return rows <= tgi_tile_rows(kernel) ? chosen->panels[is_scaled(kernel)][rows] : 1;
+    return rows <= tgi_tile_rows(kernel) ? chosen->panels[is_code(kernel)][rows] : 1;
 }
 
 void tgi_tiles(Kernel kernel, const Tile *tile, int64_t rows, int64_t panels) {
@@ -270,6 +290,7 @@ void tgi_tiles(Kernel kernel, const Tile *tile, int64_t rows, int64_t panels) {
         Tile part = *tile;
         part.x += begin * tile->x_stride;
         part.out += begin * tile->stride;
+        if (tile->x_sums) part.x_sums += begin * tile->x_sums_stride;
         chosen->rows[kernel](part, (int)(end - begin), (int)panels);
     }
 }
