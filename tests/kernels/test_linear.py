@@ -56,12 +56,11 @@ def magnitudes(weight: torch.Tensor | linear.Codes) -> torch.Tensor:
     offsets = None if weight.offsets is None else weight.offsets.abs()
     table = None if weight.table is None else weight.table.abs()
     codes = weight.codes if weight.codes.dtype == torch.uint8 else weight.codes.float().abs()
-    return linear.Codes(codes, weight.scales, offsets, weight.group_size, table).dequantize()
+    absolute = linear.Codes(codes, weight.scales, offsets, weight.group_size, table=table)
+    return absolute.dequantize()
 
 
-def within_rounding(
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor | linear.Codes
-) -> bool:
+def within_rounding(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor | linear.Codes) -> bool:
     """Whether `y` is within the bound on a sum in fp32 of these products, in any order."""
     exact = x.double() @ widened(weight).double().T
     bound = (x.abs().double() @ magnitudes(weight).double().T) * (x.shape[1] + 5) * 2**-24

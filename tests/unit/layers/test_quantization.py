@@ -114,7 +114,7 @@ def test_one_scale_of_a_whole_tensor_is_read():
 
 
 @pytest.mark.parametrize("has_act_order", [True, False])
-def test_a_product_has_the_bits_of_the_plain_weights(has_act_order):
+def test_a_product_is_that_of_the_plain_weights(has_act_order):
     grid = random_grid(64, 160, 32)
     grid = shuffled(grid) if has_act_order else grid
     x = torch.randn(5, 160, generator=torch.Generator().manual_seed(1))
@@ -124,8 +124,8 @@ def test_a_product_has_the_bits_of_the_plain_weights(has_act_order):
 
     y = linear.linear(x, linear.pack(matrix))
 
-    plain = linear.pack(grid.weights()[:, order].contiguous())
-    assert torch.equal(y, linear.linear(x[:, order], plain))
+    exact = x[:, order].double() @ grid.weights()[:, order].double().T
+    torch.testing.assert_close(y.double(), exact, rtol=0, atol=2e-6 * float(exact.abs().max()))
 
 
 def test_symmetric_codes_keep_scales_of_16_bits():

@@ -4,10 +4,12 @@
 
 x: [T, K] fp32; weight: [N, K] fp32, fp16, bf16, or integer codes on a grid (`Codes`); bias: [N];
 y: [T, N] fp32. Weights stay in their type in memory and are widened, exactly, in registers; sums
-are fp32. Memory bound up to about 16 rows (it reads each weight once), compute bound above.
+are fp32; those of codes are scaled once a group (docs/adr/0010). Memory bound up to about 16 rows
+(it reads each weight once), compute bound above.
 
-Every output element is one chain of fused multiply-adds from the first k to the last, whatever
-the number of rows, threads or vector lanes, so a row's bits don't depend on its company. Native
+Every output element is one chain of fused multiply-adds from the first k to the last, cut in the
+same places whatever the number of rows, threads or vector lanes, so a row's bits don't depend on
+its company. Native
 (`cpu.c`, `tile.h`); where the library wasn't built, torch multiplies widened weights and promises
 no such thing.
 

@@ -3,8 +3,7 @@
  * A unit of work is one panel and up to BLOCK_ROWS rows. k runs in blocks of BLOCK_K, whose sums
  * are added up in order: a block of the panel and a tile's rows stay in the first-level cache, and
  * the error of a long sum grows with the number of blocks, not of k. Weights are widened in
- * registers on their way through; with many rows, codes with scales are widened once for all
- * tiles.
+ * registers on their way through; with many rows, codes are widened once for all tiles.
  */
 #include "linear.h"
 
