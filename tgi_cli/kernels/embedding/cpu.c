@@ -66,7 +66,8 @@ TGI_DISPATCH static void read_codes(const Linear *weight, int64_t panel, int64_t
     for (int64_t k = 0; k < weight->k; k++) {
         const int64_t group = (panel * groups + k / weight->group_size) * PANEL + column;
         const float offset = weight->offsets ? scale_at(weight, weight->offsets, group) : 0.0f;
-        y[k] = fmaf(value_at(weight, panel, column, k), scale_at(weight, weight->scales, group), offset);
+        const float scale = scale_at(weight, weight->scales, group);
+        y[k] = fmaf(value_at(weight, panel, column, k), scale, offset);
     }
 }
 

@@ -13,6 +13,11 @@ enum { BLOCK_ROWS = 128, BLOCK_K = 256, MAX_SUMS = 1 << 16 };
 
 TGI_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* How many k the block from `k` has. */
+static int64_t block_size(const Linear *weight, int64_t k) {
+    return weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K;
+}
+
 static int64_t row_blocks(const Product *product) { return ceil_div(product->rows, BLOCK_ROWS); }
 
 /* One row of one panel from its sums to y. */
@@ -41,8 +46,8 @@ TGI_DISPATCH static void finish_row(const Product *product, int64_t panel, int64
         memcpy(y, values, columns * sizeof(float));
 }
 
-/* The sum of x over each part of k that has one scale, as tiles want it; returns how many there are.
- * A part's sum is eight columns apart, then across: its bits depend on nothing else. */
+/* The sum of x over each part of k that has one scale, as tiles want it; returns how many there
+ * are. A part's sum is eight columns apart, then across: its bits depend on nothing else. */
 TGI_DISPATCH static int64_t sum_parts(const Linear *weight, const float *x, int64_t first_k,
                                       int64_t size, float *sums) {
     const Tile tile = {.k = size, .group_size = weight->group_size, .first_k = first_k};
@@ -80,7 +85,7 @@ static int64_t parts_of_block(const Linear *weight, int64_t k, int64_t size) {
 static int64_t count_parts(const Linear *weight) {
     int64_t count = 0;
     for (int64_t k = 0; k < weight->k; k += BLOCK_K)
-        count += parts_of_block(weight, k, weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K);
+        count += parts_of_block(weight, k, block_size(weight, k));
     return count;
 }
 
@@ -94,7 +99,7 @@ static int has_row_sums(const Product *product, int64_t row, int64_t rows) {
         float *sums = row_sums.sums + i * stride;
         const float *x = product->x + (row + i) * product->x_stride;
         for (int64_t k = 0; k < weight->k; k += BLOCK_K)
-            sums += sum_parts(weight, x + k, k, weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K, sums);
+            sums += sum_parts(weight, x + k, k, block_size(weight, k), sums);
     }
     row_sums.row = row;
     row_sums.stride = stride;
@@ -111,11 +116,12 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
     const Linear *weight = product->weight;
     const Kernel kernel = (Kernel)weight->kernel;
     const int64_t line = PANEL * code_bits[kernel]; /* bits of one k */
+    const int64_t lines = code_bits[kernel] == 4 ? ceil_div(weight->k, 8) * 8 : weight->k;
     const int64_t groups = weight->scales ? ceil_div(weight->k, weight->group_size) : 0;
     const int64_t group_bytes = PANEL * weight->scale_size;
     Tile tile = {.x = product->x + row * product->x_stride,
                  .x_stride = product->x_stride,
-                 .panel_bytes = (code_bits[kernel] == 4 ? ceil_div(weight->k, 8) * 8 : weight->k) * line / 8,
+                 .panel_bytes = lines * line / 8,
                  .panel_scales = groups * group_bytes,
                  .scale_size = weight->scale_size,
                  .group_size = weight->group_size,
@@ -131,7 +137,7 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
     /* With few rows it is cheaper to widen in registers twice than to memory and back. */
     const int is_widened = weight->scales && rows > 2 * tgi_tile_rows(kernel);
     for (int64_t k = 0; k < weight->k; k += BLOCK_K) {
-        tile.k = weight->k - k < BLOCK_K ? weight->k - k : BLOCK_K;
+        tile.k = block_size(weight, k);
         tile.first_k = k;
         tile.w = w + k * line / 8;
         if (weight->scales) tile.scales = scales + k / weight->group_size * group_bytes;
@@ -145,7 +151,8 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
                 tile.x_sums = block_sums;
                 tile.x_sums_stride = BLOCK_K;
                 for (int64_t i = 0; i < rows; i++)
-                    sum_parts(weight, tile.x + i * tile.x_stride, k, tile.k, block_sums + i * BLOCK_K);
+                    sum_parts(weight, tile.x + i * tile.x_stride, k, tile.k,
+                              block_sums + i * BLOCK_K);
             }
         }
         if (is_widened) {
