@@ -42,7 +42,7 @@ class Recipe:
     config: dict[str, Any]
     pack: Pack
     grid: dict[str, Any] = dataclasses.field(default_factory=dict)
-    order: str = ""  # "one": groups are scattered, alike in all matrices; "many": not alike
+    order: str = ""  # "one": groups are scattered, alike in all; "many": not alike; "uneven": sizes
     group_size: int | None = GROUP
 
 
@@ -131,7 +131,10 @@ def write_quantized(
             continue
         num_out, num_in = plain[name].shape
         grid = random_grid(num_out, num_in, recipe.group_size, seed=seed, **recipe.grid)
-        if recipe.order:
+        if recipe.order == "uneven":
+            merged = torch.where(grid.groups == 1, 0, grid.groups)
+            grid = dataclasses.replace(grid, groups=merged)
+        elif recipe.order:
             generator = torch.Generator().manual_seed(seed if recipe.order == "many" else 1)
             order = torch.randperm(num_in, generator=generator)
             grid = dataclasses.replace(grid, groups=grid.groups[order])

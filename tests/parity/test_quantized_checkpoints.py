@@ -48,23 +48,29 @@ each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
 def config_of(folder: Path) -> EngineConfig:
-    return engine_config(locate_model(str(folder)), max_total_tokens=128, num_blocks=60)
+    return engine_config(
+        locate_model(str(folder)), max_total_tokens=128, num_blocks=60, kv_cache_dtype="float32"
+    )
 
 
 def logits_of(folder: Path) -> torch.Tensor:
     return prompt_logits(config_of(folder), PROMPT, 16)
 
 
-def assert_same_bits(folders: tuple[Path, Path]) -> None:
+def assert_alike(folders: tuple[Path, Path]) -> None:
+    """Codes are summed before they are scaled: the same sums, rounded elsewhere.
+
+    Random weights of 8 bits are large, and make attention so sharp that a rounding is seen.
+    """
     packed, plain = map(logits_of, folders)
     assert bool(plain.isfinite().all())
-    assert torch.equal(packed, plain)
+    assert (packed - plain).norm() / plain.norm() < 1e-3
 
 
 @needs_native
 @each_recipe
-def test_a_format_has_the_bits_of_its_plain_twin(recipe: Recipe, tmp_path: Path) -> None:
-    assert_same_bits(write_quantized(tmp_path, recipe))
+def test_a_format_computes_what_its_plain_twin_does(recipe: Recipe, tmp_path: Path) -> None:
+    assert_alike(write_quantized(tmp_path, recipe))
 
 
 @needs_native
@@ -88,7 +94,7 @@ def test_act_order_has_the_same_bits_in_one_call_and_layer_by_layer(
     assert torch.equal(in_one_call, one_by_one)
 
 
-@pytest.mark.parametrize(("recipe", "is_told"), [(gptq(8, sym=False), True), (AWQ, False)])
+@pytest.mark.parametrize(("recipe", "is_told"), [(gptq(order="uneven"), True), (AWQ, False)])
 def test_what_has_no_kernel_is_told(
     recipe: Recipe, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -101,12 +107,12 @@ def test_what_has_no_kernel_is_told(
 
 @needs_native
 def test_biases_stay_with_their_projections(tmp_path: Path) -> None:
-    assert_same_bits(write_quantized(tmp_path, AWQ, family="qwen2"))
+    assert_alike(write_quantized(tmp_path, AWQ, family="qwen2"))
 
 
 @needs_native
 def test_a_tied_head_stays_plain(tmp_path: Path) -> None:
-    assert_same_bits(write_quantized(tmp_path, AWQ, tie_word_embeddings=True))
+    assert_alike(write_quantized(tmp_path, AWQ, tie_word_embeddings=True))
 
 
 @needs_native
@@ -115,16 +121,14 @@ def test_modules_that_are_not_converted_stay_plain(part: str, tmp_path: Path) ->
     packed, plain = write_quantized(tmp_path, AWQ, plain_parts=(part,))
     change_config(packed, quantization_config={**AWQ.config, "modules_to_not_convert": [part]})
 
-    assert_same_bits((packed, plain))
+    assert_alike((packed, plain))
 
 
 @needs_native
 def test_a_quantised_head_is_served(tmp_path: Path) -> None:
     recipe = gptq(lm_head=True)
 
-    assert_same_bits(
-        write_quantized(tmp_path, recipe, vocab_size=320, quantized=("_proj", "lm_head"))
-    )
+    assert_alike(write_quantized(tmp_path, recipe, vocab_size=320, quantized=("_proj", "lm_head")))
 
 
 @needs_native

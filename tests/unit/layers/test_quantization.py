@@ -71,7 +71,7 @@ def test_gptq_is_read(bits, version, group_size, is_symmetric, has_act_order):
     matrix = load_matrix(format, pack_gptq(grid, bits, version=version))
 
     assert torch.equal(widened(matrix), grid.weights())
-    assert isinstance(matrix, Codes) or (bits == 8 and not is_symmetric)
+    assert isinstance(matrix, Codes)
 
 
 def test_awq_is_read():

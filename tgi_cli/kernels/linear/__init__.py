@@ -28,10 +28,10 @@ from torch import Tensor
 from tgi_cli.kernels import native
 
 from . import reference
-from .packing import MAX_FP8_SCALE, Codes, NativeWeight
+from .packing import Codes, NativeWeight
 from .packing import pack as _pack_native
 
-__all__ = ["MAX_FP8_SCALE", "Codes", "PackedLinear", "implementation", "linear", "multiply", "pack"]
+__all__ = ["Codes", "PackedLinear", "implementation", "linear", "multiply", "pack"]
 
 _STORE, _GATE = 0, 2  # `Epilogue` of linear.h
 

@@ -53,7 +53,7 @@ class Gptq(Format, frozen=True, kw_only=True, tag="gptq"):
     def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
         groups = num_groups(num_in, self.group_size)
         if self.bits == 8:
-            return num_out * (num_in + 4 * groups if self.is_symmetric else num_in * plain_bytes)
+            return num_out * (num_in + (4 if self.is_symmetric else 8) * groups)
         return num_out * (num_in // 2 + (4 if self.is_symmetric else 8) * groups)
 
 

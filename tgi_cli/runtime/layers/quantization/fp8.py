@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels.linear import MAX_FP8_SCALE, Codes
+from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Fp8
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
 from tgi_cli.runtime.layers.quantization.grid import check_scales
@@ -22,7 +22,7 @@ from tgi_cli.runtime.layers.quantization.int8 import finite_rows
 LARGEST = 448.0
 
 
-def read_fp8(format: Fp8, tensors: Mapping[str, Tensor]) -> Tensor | Codes:
+def read_fp8(format: Fp8, tensors: Mapping[str, Tensor]) -> Codes:
     """Return the matrix that the tensors of one projection describe."""
     codes = tensors["weight"]
     num_out, num_in = codes.shape
@@ -35,20 +35,14 @@ def read_fp8(format: Fp8, tensors: Mapping[str, Tensor]) -> Tensor | Codes:
         scales = scales.repeat_interleave(block_out, 0)[:num_out]
     elif scales.numel() == 1:
         scales = scales.reshape(1, 1).expand(num_out, 1)
-    return _fitted(Codes(codes, scales.reshape(num_out, -1).contiguous(), None, group_size))
+    return Codes(codes, scales.reshape(num_out, -1).contiguous(), None, group_size)
 
 
-def quantize_fp8(weight: Tensor) -> Tensor | Codes:
+def quantize_fp8(weight: Tensor) -> Codes:
     """Return `weight` [N, K] in e4m3, a scale for each row."""
     rows, largest = finite_rows(weight)
     scales = largest / LARGEST
     inverse = torch.where(scales >= torch.finfo(torch.float32).tiny, scales, torch.inf)
     # Clamped, because a quotient may come out a little above the largest number, which is NaN's.
     codes = (rows / inverse).clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
-    return _fitted(Codes(codes, scales, None, rows.shape[1]))
-
-
-def _fitted(codes: Codes) -> Tensor | Codes:
-    """Return plain weights if a scale is too large for the kernels, else `codes`."""
-    fits = bool((codes.scales.abs() <= MAX_FP8_SCALE).all())
-    return codes if fits else codes.dequantize()
+    return Codes(codes, scales, None, rows.shape[1])

@@ -47,8 +47,7 @@ class Grid:
 def matrix_of(grid: Grid) -> Tensor | Codes:
     """Return what the kernels multiply, with the numbers of `grid.dequantize`.
 
-    A plain fp32 matrix where the kernels have no such grid: eight bits with zero points far from
-    the middle, or groups of unequal size.
+    A plain fp32 matrix where the kernels have no such grid: groups of unequal size.
     """
     codes, order = grid.codes, None
     if grid.groups is not None:
@@ -66,18 +65,22 @@ def matrix_of(grid: Grid) -> Tensor | Codes:
     return Codes(codes.contiguous(), scales, offsets, grid.group_size, order)
 
 
-def _in_int8(grid: Grid, codes: Tensor, order: Tensor | None) -> Tensor | Codes:
+def _in_int8(grid: Grid, codes: Tensor, order: Tensor | None) -> Codes:
     zeros = grid.zeros.repeat_interleave(grid.group_size, 1)
     steps = codes.short() - zeros.short()
-    if int(steps.min()) < -_INT8_ZERO or int(steps.max()) >= _INT8_ZERO:
-        return grid.dequantize()
-    return Codes(steps.to(torch.int8), _narrow(grid.scales), None, grid.group_size, order)
+    offsets = None
+    if int(steps.min()) >= -_INT8_ZERO and int(steps.max()) < _INT8_ZERO:
+        scales = _narrow(grid.scales)
+    else:
+        steps = codes.short() - _INT8_ZERO
+        scales, offsets = _scales_and_offsets(grid, middle=_INT8_ZERO)
+    return Codes(steps.to(torch.int8), scales, offsets, grid.group_size, order)
 
 
-def _scales_and_offsets(grid: Grid) -> tuple[Tensor, Tensor]:
-    """Return both in fp16 if that is exact, else in fp32."""
+def _scales_and_offsets(grid: Grid, middle: int = 0) -> tuple[Tensor, Tensor]:
+    """Return both, of codes counted from `middle`, in fp16 if that is exact, else in fp32."""
     scales = grid.scales.float()
-    offsets = -(grid.zeros * scales)
+    offsets = (middle - grid.zeros) * scales
     narrow_scales, narrow_offsets = _narrow(grid.scales), _narrow(offsets)
     if narrow_scales.dtype == narrow_offsets.dtype == torch.float16:
         return narrow_scales, narrow_offsets
