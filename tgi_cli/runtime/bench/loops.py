@@ -197,12 +197,14 @@ class LoadLoop:
     async def _talk(self, turns: list[PlannedRequest], sched: int, user: int | None = None) -> int:
         """Hold one conversation; return when it ended. A turn without an answer is the last."""
         said: list[tuple[bytes, str]] = []
+        ended = self._clock()
         for place, planned in enumerate(turns):
             body = self._protocol.continued(planned.body, said)
             await self._pacer.wait_until(sched)
             if not self._goes_on(sched):
                 break
             exchange = await self._request(planned, sched, user, body)
+            ended = self._clock() if exchange.record.end is None else exchange.record.end
             if place + 1 < len(turns):
                 sched = self._next_sched(exchange, turns[place + 1])
             if not exchange.record.is_ok:
@@ -210,7 +212,7 @@ class LoadLoop:
             said.append(
                 (planned.body, exchange.answer if planned.answer is None else planned.answer)
             )
-        return self._clock()
+        return ended
 
     def _goes_on(self, sched: int) -> bool:
         """Whether a request planned for then is to be sent; notes when the window is over."""

@@ -260,8 +260,10 @@ class BenchRun:
             self._screen.report(report)
         if results.folder is not None:
             self._view.note(f"Results: {results.folder}/")
-        if results.is_incomplete and code == OK:
-            code, reason = INTERNAL, "not all results could be written"
+        if results.unwritten is not None and code == OK:
+            code, reason = INTERNAL, results.unwritten
+        elif results.unwritten is not None and self._options.quiet:
+            self._screen.say(results.unwritten)  # the view has kept it to itself
         if reason is not None:  # also with --quiet, which is about the view
             self._screen.say(f"exit {code}: {reason}")
         return code

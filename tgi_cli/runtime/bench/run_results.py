@@ -52,7 +52,7 @@ class RunResults:
         self.sweep = Sweep()
         self.is_client_limited = False
         self.is_interrupted = False
-        self.is_incomplete = False  # something could not be written
+        self.unwritten: str | None = None  # why something could not be written
         self._stops: list[StageRecord] = []  # without their requests
         self._started = datetime.now(UTC)
         self._outputs: Outputs | None = None
@@ -149,6 +149,6 @@ class RunResults:
 
     def _say_unwritten(self, error: OSError) -> None:
         """Say once that the disk is full or gone; what fits is still tried, stage by stage."""
-        if not self.is_incomplete:
-            self._note(f"Not written to {self.folder}: {error.strerror}")
-        self.is_incomplete = True
+        if self.unwritten is None:
+            self.unwritten = f"not all results could be written to {self.folder}: {error.strerror}"
+            self._note(self.unwritten)

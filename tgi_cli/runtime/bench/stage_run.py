@@ -7,13 +7,13 @@ four times a second, and tells the workers when to stop. Spec: bench.md sections
 from __future__ import annotations
 
 import asyncio
-from array import array
 from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import structs
 
-from tgi_cli.runtime.bench.counting import CountTokens, count_tokens
+from tgi_cli.runtime.bench.collecting import take_records
+from tgi_cli.runtime.bench.counting import CountTokens
 from tgi_cli.runtime.bench.feeder import Feeder, Plan, active_workers
 from tgi_cli.runtime.bench.messages import (
     Begin,
@@ -30,7 +30,6 @@ from tgi_cli.runtime.bench.window import Interrupts, Show, StopReason, StopRules
 _NS = 1_000_000_000
 _REPORT_S = 60.0  # for a worker to hand back its records
 _LEAD_NS = 100_000_000  # between the word to begin and the beginning
-_COUNTED_TEXTS_REMOTE = 200
 
 
 @dataclass
@@ -106,25 +105,12 @@ class StageRunner:
         )
 
     def _take_records(self) -> list[RequestRecord]:
-        """Count the tokens of what has come back, now that nothing runs; keep the records."""
-        records, num_counted = [], 0
-        finished = self.pool.finished
-        finished.reverse()
-        while finished:  # each is let go of as soon as it is counted: there may be millions
-            each = finished.pop()
-            record, deliveries = each.record, each.deliveries.unpacked()
-            record.deliveries = deliveries.at
-            tokens, record.token_source = count_tokens(deliveries, self.count_text)
-            record.tokens = array("i", tokens)
-            record.output_tokens = sum(record.tokens)
-            may_count = self.counts_all_texts or num_counted < _COUNTED_TEXTS_REMOTE
-            if self.count_text is not None and deliveries.text and record.is_ok and may_count:
-                num_counted += 1
-                record.own_output_tokens = self.count_text(deliveries.text)
-            if self.saves_text:
-                record.text = deliveries.text
-            records.append(record)
-        return records
+        return take_records(
+            self.pool.finished,
+            self.count_text,
+            counts_all_texts=self.counts_all_texts,
+            saves_text=self.saves_text,
+        )
 
     def _take_e2e(self) -> None:
         spans = [

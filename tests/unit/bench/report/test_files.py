@@ -5,6 +5,7 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.builders.bench import result, stage
@@ -52,7 +53,7 @@ def test_histograms_hold_the_values_to_three_digits(tmp_path: Path) -> None:
     pytest.importorskip("hdrh")
     from hdrh.histogram import HdrHistogram
 
-    values = [0.0123, 0.5, 7.0, math.inf]
+    values = np.array([0.0123, 0.5, 7.0, math.inf])
 
     hdr_files.write_files(tmp_path, "rate=4.ttft", values, 1.7e9, 1.7e9 + 60)
 

@@ -57,7 +57,11 @@ def _check_details(options: BenchOptions, given: Set[str]) -> None:
     _needs(given, "stagger", has_users, "a closed loop")
     _needs(given, "max_concurrency", not is_closed, "an open loop")
     _needs(given, "ci_metric", options.until_ci is not None, "--until-ci")
-    _needs(given, "tail_load", not (options.burst or options.offline or options.trace), "a stream")
+    has_end = bool(options.burst or options.offline or options.trace)
+    goes_on = not (has_end and options.tail_load)
+    _needs(
+        given, "tail_load", goes_on, "a load without an end: --burst, --offline, --trace have one"
+    )
     if options.ramp and "duration" in given:
         raise UsageError("--duration is given, but --ramp says how long it takes.")
     if options.ramp and options.ramp_kind == "concurrency":
