@@ -9,6 +9,7 @@ from importlib import resources
 
 from tgi_cli.runtime.bench.report import charts, svg, words
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
+from tgi_cli.runtime.bench.report.remarks import remarks
 from tgi_cli.runtime.bench.report.terminal import worst_verdict
 from tgi_cli.runtime.bench.result import Result, Stage
 from tgi_cli.runtime.bench.stage_values import error_rate
@@ -160,6 +161,7 @@ def _stage(stage: Stage) -> str:
     parts += [
         f'<p class="{stage.verdict}">{escape(reason)}</p>' for reason in stage.verdict_reasons
     ]
+    parts += [f'<p class="quiet">{escape(remark)}</p>' for remark in remarks(stage)]
     if counts.by_class:
         parts.append(
             table(

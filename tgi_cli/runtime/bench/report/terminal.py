@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.bars import bars
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
+from tgi_cli.runtime.bench.report.remarks import remarks
 from tgi_cli.runtime.bench.result import Distribution, Result, Stage, Verdict
 from tgi_cli.runtime.bench.stage_values import error_rate
 
@@ -169,6 +170,7 @@ def _warnings(result: Result, paint: _Paint) -> list[str]:
     for stage in result.stages:
         colour = _COLOURS[stage.verdict]
         lines += [paint(f"{stage.key}: {reason}", colour) for reason in stage.verdict_reasons]
+        lines += [f"{stage.key}: {remark}" for remark in remarks(stage)]
         for failure, count in sorted(stage.counts.by_class.items()):
             message = plain(stage.counts.messages.get(failure, ""))
             lines.append(f"{stage.key}: {count} {failure}" + (f": {message}" if message else ""))
