@@ -1,6 +1,6 @@
 """What solvers take and give.
 
-`Solver` rounds one weight, knowing the Gram matrix of its inputs. `LayerSolver` walks the
+`Rounder` rounds one weight, knowing the Gram matrix of its inputs. `LayerSolver` walks the
 projections of one decoder layer: it decides what each is calibrated on, and may move scales from
 one weight into another before any is rounded. Neither reads or writes files, and neither moves
 from layer to layer: that is the pipeline's work.
@@ -36,7 +36,7 @@ PROJECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A rounded weight, and how far it is from what it should be.
+    """A rounded weight Q, and how far it is from the weight W that it should be.
 
     `loss` is the mean over calibration tokens of |W x - Q x|^2, and `relative_loss` the same over
     |W x|^2; None without calibration. `damping` is what was added to the Gram matrix's diagonal,
@@ -49,9 +49,17 @@ class Solution:
     damping: float | None
 
 
-class Solver(Protocol):
-    def solve(self, weight: Tensor, gram: Tensor, grid: Grid) -> Solution:
-        """Round `weight` [N, K] fp32; `gram` [K, K] is the mean of x x^T over tokens."""
+class Rounder(Protocol):
+    """Puts one weight on a grid."""
+
+    def round(
+        self, weight: Tensor, gram: Tensor, grid: Grid
+    ) -> tuple[QuantizedLinear, float | None]:
+        """Return `weight` [N, K] fp32 on `grid`, and the damping, as in `Solution`.
+
+        `gram` [K, K] fp32 is the mean of x x^T over calibration tokens. Rows don't know of each
+        other: any set of rows gives what each would give alone.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,13 @@ class Activations:
 
 
 class LayerSolver(Protocol):
-    needs_calibration: bool  # False: `activations` may be None
-    needs_original: bool  # whether `Activations` must keep the original stream
+    @property
+    def needs_calibration(self) -> bool:
+        """False: `activations` may be None."""
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether `activations` must keep the original stream."""
 
     def solve_layer(
         self, layer: LayerTensors, activations: Activations | None, on_projection: OnProjection
@@ -99,3 +112,9 @@ class LayerSolver(Protocol):
         Raises:
             CorruptModelError: a weight or an activation isn't finite; the message names it.
         """
+
+
+def other_tensors(layer: LayerTensors) -> dict[str, Tensor]:
+    """Return the tensors of `layer` that aren't rounded: norms and biases."""
+    rounded = {f"{name}.weight" for name in PROJECTIONS}
+    return {name: tensor for name, tensor in layer.items() if name not in rounded}

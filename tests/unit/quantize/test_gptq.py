@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tgi_cli.runtime.quantize.gptq import Gptq, factorize
+from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear, round_to_grid
+from tgi_cli.runtime.quantize.refinement import move_codes, refit_scales, row_losses
+
+SEEDS = st.integers(0, 10_000)
+GRIDS = st.builds(
+    Grid,
+    bits=st.sampled_from([3, 4]),
+    group_size=st.sampled_from([-1, 20]),
+    symmetric=st.booleans(),
+)
+few = settings(max_examples=8, deadline=None)
+
+
+def problem(seed: int, num_out: int = 7, num_in: int = 140) -> tuple[Tensor, Tensor]:
+    """A weight, and the Gram matrix of correlated inputs of very different sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(num_in, num_in, generator=generator) / num_in**0.5 + torch.eye(num_in)
+    sizes = torch.randn(num_in, generator=generator).exp()
+    inputs = torch.randn(3 * num_in, num_in, generator=generator) @ mixed * sizes
+    weight = torch.randn(num_out, num_in, generator=generator)
+    return weight, inputs.T @ inputs / len(inputs)
+
+
+def loss(linear: QuantizedLinear, weight: Tensor, gram: Tensor) -> float:
+    return float(row_losses(linear, weight, gram).sum())
+
+
+@few
+@given(seed=SEEDS, grid=GRIDS, true_order=st.booleans())
+def test_gptq_loses_less_than_plain_rounding(seed: int, grid: Grid, true_order: bool) -> None:
+    weight, gram = problem(seed)
+
+    linear, _ = Gptq(0.01, true_order=true_order).round(weight, gram, grid)
+
+    assert loss(linear, weight, gram) < loss(round_to_grid(weight, grid), weight, gram)
+    assert linear.codes.max() <= grid.max_code
+    assert linear.zeros.min() >= 1
+
+
+@few
+@given(seed=SEEDS, grid=GRIDS)
+def test_rows_do_not_know_of_each_other(seed: int, grid: Grid) -> None:
+    weight, gram = problem(seed)
+    order = torch.randperm(len(weight), generator=torch.Generator().manual_seed(seed))
+
+    whole, _ = Gptq().round(weight, gram, grid)
+    mixed, _ = Gptq().round(weight[order], gram, grid)
+
+    torch.testing.assert_close(mixed.dequantize(), whole.dequantize()[order])
+
+
+@few
+@given(seed=SEEDS)
+def test_columns_may_come_in_any_order_within_their_group(seed: int) -> None:
+    weight, gram = problem(seed)
+    grid = Grid(4, 20, symmetric=False)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.cat([20 * g + torch.randperm(20, generator=generator) for g in range(7)])
+
+    whole, _ = Gptq().round(weight, gram, grid)
+    mixed, _ = Gptq().round(weight[:, order], gram[order][:, order], grid)
+
+    same = (mixed.codes == whole.codes[:, order]).float().mean()
+    assert same > 0.98  # sums in another order may tip a code that is halfway
+
+
+def test_the_same_problem_gives_the_same_bits() -> None:
+    weight, gram = problem(3)
+
+    first, _ = Gptq(num_sweeps=1).round(weight.clone(), gram.clone(), Grid(4, 20, symmetric=False))
+    second, _ = Gptq(num_sweeps=1).round(weight, gram, Grid(4, 20, symmetric=False))
+
+    assert torch.equal(first.codes, second.codes)
+    assert torch.equal(first.scales, second.scales)
+
+
+def test_the_true_order_says_which_group_each_column_is_in() -> None:
+    weight, gram = problem(4)
+
+    linear, _ = Gptq(true_order=True).round(weight, gram, Grid(4, 20, symmetric=True))
+
+    assert linear.group_index is not None
+    assert linear.group_index.bincount().tolist() == [20] * 7
+    most_active = gram.diagonal().argsort(descending=True)[:20]
+    assert linear.group_index[most_active].tolist() == [0] * 20
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1, 5])
+def test_damping_is_doubled_until_there_is_a_factor(num_tokens: int) -> None:
+    inputs = torch.randn(num_tokens, 33, generator=torch.Generator().manual_seed(0))
+    gram = inputs.T @ inputs
+
+    factor = factorize(gram, 1e-12)
+
+    assert factor.damping > 1e-12
+    assert factor.upper.isfinite().all()
+
+
+def test_features_that_are_always_zero_are_rounded_like_all_others() -> None:
+    weight, gram = problem(5)
+    gram[:, 7] = gram[7] = 0
+
+    linear, _ = Gptq().round(weight, gram, Grid(4, 20, symmetric=False))
+
+    assert (linear.dequantize()[:, 7] - weight[:, 7]).abs().max() < 0.6
+
+
+@few
+@given(seed=SEEDS, grid=GRIDS, true_order=st.booleans())
+def test_no_step_of_refinement_makes_a_row_worse(seed: int, grid: Grid, true_order: bool) -> None:
+    weight, gram = problem(seed)
+    linear, _ = Gptq(true_order=true_order).round(weight, gram, grid)
+    before = row_losses(linear, weight, gram)
+
+    moved = move_codes(linear, weight, gram)
+    after_moves = row_losses(moved, weight, gram)
+    after_scales = row_losses(refit_scales(moved, weight, gram), weight, gram)
+
+    slack = 1e-4 * before
+    assert (after_moves <= before + slack).all()
+    assert (after_scales <= after_moves + slack).all()
+    assert after_scales.sum() < before.sum()
