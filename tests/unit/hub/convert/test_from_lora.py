@@ -9,16 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.builders.adapters import LORA_RANK, Q, factors, write_adapter
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.conversion import (
-    LORA_RANK,
-    Q,
-    convert_here,
-    factors,
-    read_tensors,
-    save_pickle,
-    write_adapter,
-)
+from tests.builders.conversion import convert_here, read_tensors, save_pickle
 from tgi_cli.errors import ConversionError
 from tgi_cli.runtime.hub.convert.from_lora import plan_lora
 from tgi_cli.runtime.hub.convert.messages import Job

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.adapters import factors, write_adapter
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.conversion import (
-    convert_here,
-    factors,
-    read_tensors,
-    save_pickle,
-    write_adapter,
-)
+from tests.builders.conversion import convert_here, read_tensors, save_pickle
 from tgi_cli.errors import NotAModelError, UnsupportedModelError
 from tgi_cli.runtime.hub.convert.from_lora import plan_lora
 from tgi_cli.runtime.hub.convert.from_pickles import plan_pickles
