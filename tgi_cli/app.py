@@ -8,15 +8,15 @@ import sys
 import typer
 
 from tgi_cli.commands._completion import mend_zsh_script
-from tgi_cli.commands._console import print_error
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.commands._options import ServeCommand, VersionOpt
+from tgi_cli.commands._table_options import GroupedCommand
 from tgi_cli.commands.bench import bench
 from tgi_cli.commands.download import download
 from tgi_cli.commands.health import health
 from tgi_cli.commands.print_schema import print_schema
+from tgi_cli.commands.quantize import quantize
 from tgi_cli.commands.serve import serve
-from tgi_cli.errors import ArgumentError
 
 _HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -32,6 +32,7 @@ app.command(cls=ServeCommand, context_settings=_HELP_NAMES)(serve)
 app.command(context_settings=_HELP_NAMES)(download)
 app.command(context_settings=_HELP_NAMES)(health)
 app.add_typer(bench)
+app.command(cls=GroupedCommand, context_settings=_HELP_NAMES)(quantize)
 app.command(context_settings=_HELP_NAMES)(print_schema)
 
 
@@ -59,10 +60,5 @@ def router() -> None:
 
 
 def server() -> None:
-    """Run `text-generation-server`: its `serve` is `tgi serve`."""
-    try:
-        arguments = server_arguments(sys.argv[1:])
-    except ArgumentError as exc:
-        print_error(exc)
-        sys.exit(exc.exit_code)
-    app(arguments, prog_name="text-generation-server")
+    """Run `text-generation-server`: its jobs are `tgi serve`, `tgi download` and `tgi quantize`."""
+    app(server_arguments(sys.argv[1:]), prog_name="text-generation-server")

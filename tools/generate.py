@@ -22,6 +22,7 @@ from tools.bench_page import bench_page
 from tools.dashboard import dashboard
 from tools.download_page import download_page
 from tools.http_page import http_page
+from tools.quantize_page import quantize_page
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = ("bash", "zsh", "fish")
@@ -44,6 +45,7 @@ def generated_files() -> dict[str, str]:
         "docs/reference/environment.md": variables_page(),
         "docs/reference/http.md": http_page(),
         "docs/reference/metrics.md": metrics_page(),
+        "docs/reference/quantize.md": quantize_page(),
         "deploy/grafana/dashboard.json": dashboard(),
     }
     return files | {f"completions/tgi.{shell}": completion(shell) for shell in SHELLS}

@@ -41,7 +41,7 @@ TABLE: dict[str, Row] = {
     "commands": row("runtime errors runtime.config", "typer rich"),
     "runtime": row(
         "runtime.serving runtime.router runtime.bench runtime.config runtime.health runtime.hub "
-        "runtime.text"
+        "runtime.text runtime.quantize runtime.platforms"
     ),  # the facade
     "runtime.types": row("errors"),
     "runtime.config": row("errors runtime.types"),

@@ -23,6 +23,11 @@ def print_error(error: StartError) -> None:
         print(f"Hint: {error.hint}", file=sys.stderr)
 
 
+def print_interrupted(what_now: str) -> None:
+    """Say that Ctrl-C was heard, and what can be done now."""
+    print(f"Interrupted: {what_now}.", file=sys.stderr)
+
+
 def print_document(text: str) -> None:
     """Print what was asked for, as it is, for another program to read."""
     print(text)

@@ -1,17 +1,14 @@
 """What the arguments of TGI's programs are in ours. Pure functions on lists of words.
 
 `text-generation-launcher` takes the words of `tgi serve` as they are. The web process and the model
-process are parts of `tgi serve` here, so their programs start the whole server, but for
-`download-weights`, which
-is `tgi download`.
+process are parts of `tgi serve` here, so their programs start the whole server, but for the jobs
+`download-weights` and `quantize`, which are `tgi download` and `tgi quantize`.
 Spec: launcher-options.md sections 2.5 and 6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-
-from tgi_cli.errors import ArgumentError
 
 _ROUTERS_RATIO = "1.2"  # its own default; the launcher's is 0.3
 _ROUTER_FLAGS = {"--tokenizer-name": "--model-id"}
@@ -20,6 +17,16 @@ _SERVER_SWITCHES = {
     f"--no-{name}": f"--{name}=false" for name in ("sharded", "trust-remote-code", "json-output")
 }
 _DOWNLOAD_FLAGS = {"--logger-level": "--log-level"}
+# Its `quantize` knows one method, and damps less than ours does by default.
+_QUANTIZE_DEFAULTS = ("--method", "gptq", "--bits", "4", "--sym", "--damp", "0.01")
+_QUANTIZE_FLAGS = {
+    "--percdamp": "--damp",
+    "--act-order": "--desc-act",
+    "--no-act-order": "--no-desc-act",
+    "--groupsize": "--group-size",
+    "--upload-to-model-id": "--push-to-hub",
+    "--logger-level": "--log-level",
+}
 
 
 def router_arguments(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
@@ -35,18 +42,11 @@ def router_arguments(words: Sequence[str], environ: Mapping[str, str]) -> list[s
 
 
 def server_arguments(words: Sequence[str]) -> list[str]:
-    """Return the arguments of `tgi` that do what `text-generation-server` was asked for.
-
-    Raises:
-        ArgumentError: a job of its that this version doesn't do.
-    """
+    """Return the arguments of `tgi` that do what `text-generation-server` was asked for."""
     if words[:1] == ["download-weights"]:
         return ["download", *_download_words(list(_renamed(words[1:], _DOWNLOAD_FLAGS)))]
     if words[:1] == ["quantize"]:
-        raise ArgumentError(
-            "`text-generation-server quantize` isn't part of this version",
-            hint="`tgi serve` takes GGUF files of 4 and 8 bits as they are.",
-        )
+        return ["quantize", *_QUANTIZE_DEFAULTS, *_renamed(words[1:], _QUANTIZE_FLAGS)]
     return [_SERVER_SWITCHES.get(word, word) for word in _renamed(words, _SERVER_FLAGS)]
 
 

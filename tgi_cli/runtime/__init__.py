@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from tgi_cli.runtime.config.download import DownloadOptions
     from tgi_cli.runtime.config.mock import MockOptions
     from tgi_cli.runtime.config.options import ServeOptions
+    from tgi_cli.runtime.config.quantize import QuantizeOptions
     from tgi_cli.runtime.config.resolved import LogConfig
     from tgi_cli.runtime.hub.download.run import Screen as DownloadScreen
+    from tgi_cli.runtime.quantize.progress import QuantizeScreen
     from tgi_cli.runtime.serving.screen import Screen
 
 
@@ -97,6 +99,22 @@ def bench_compare(
     comparisons = [compare(first, other, threshold=threshold) for other in others]
     code, reason = exit_code(comparisons, fails_on_worse=fails_on_worse)
     return render_comparisons(comparisons, found), code, reason
+
+
+def quantize_model(options: QuantizeOptions, screen: QuantizeScreen) -> int:
+    """Quantise a model, or measure one; return the exit code. Raises `StartError`."""
+    from tgi_cli.runtime.platforms.cpu import prepare_process
+    from tgi_cli.runtime.serving.hardware import read_hardware
+
+    hardware = read_hardware()
+    prepare_process(hardware.num_cores)  # before torch is imported, which is below
+    if options.evaluate is not None:
+        from tgi_cli.runtime.quantize.evaluate_alone import evaluate
+
+        return evaluate(options, hardware, screen)
+    from tgi_cli.runtime.quantize.pipeline import quantize as run
+
+    return run(options, hardware, screen)
 
 
 def schema() -> str:

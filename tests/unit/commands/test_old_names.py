@@ -13,6 +13,7 @@ from tgi_cli import runtime
 from tgi_cli.commands._old_names import router_arguments, server_arguments
 from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.config.options import ServeOptions
+from tgi_cli.runtime.config.quantize import QuantizeOptions
 from tgi_cli.runtime.config.resolved import LogConfig
 from tgi_cli.runtime.config.settings import SETTINGS
 
@@ -86,15 +87,6 @@ def test_the_old_programs_explain_themselves(
     assert capsys.readouterr().out.startswith(text)
 
 
-def test_quantize_is_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exit_code, asked = run("server", ["quantize", "x"], monkeypatch)
-
-    assert (exit_code, asked) == (1, [])
-    assert "`text-generation-server quantize` isn't part of this version" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("args", "expected", "log"),
     [
@@ -142,6 +134,38 @@ def test_download_weights_is_tgi_download(
     exit_code, served = run("server", ["download-weights", *args], monkeypatch)
 
     assert (exit_code, served, asked) == (0, [], [expected, log])
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], {"damp": 0.01}),
+        (
+            ["--percdamp", "0.1", "--act-order", "--groupsize=64", "--revision", "r"],
+            {"damp": 0.1, "desc_act": True, "group_size": 64, "revision": "r"},
+        ),
+        (
+            ["--upload-to-model-id", "org/x", "--no-trust-remote-code", "--logger-level", "INFO"],
+            {"damp": 0.01, "push_to_hub": "org/x"},
+        ),
+    ],
+)
+def test_the_old_server_quantises_as_it_did(
+    args: list[str], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[QuantizeOptions] = []
+
+    def quantize(options: QuantizeOptions, _: Any) -> int:
+        asked.append(options)
+        return 0
+
+    monkeypatch.setattr(runtime, "quantize_model", quantize)
+    exit_code, _ = run("server", ["quantize", "m", "o", *args], monkeypatch)
+
+    assert exit_code == 0
+    assert asked == [
+        QuantizeOptions(model="m", output="o", method="gptq", bits=4, sym=True, **expected)
+    ]
 
 
 @pytest.mark.parametrize("name", ["WAITING_SERVED_RATIO", "TGI_WAITING_SERVED_RATIO"])

@@ -27,6 +27,7 @@ from tgi_cli.runtime.quantize.measured_model import (
     Load,
     MeasuredModel,
     load_head,
+    room_for,
     rounded,
     served,
 )
@@ -41,7 +42,6 @@ NUM_PROMPTS = 32
 _PROMPT_TOKENS = 48
 _NEW_TOKENS = 32
 _ROWS = 64  # of logits at a time
-_SPEED_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class EvaluationText:
     @property
     def max_tokens(self) -> int:
         """Tokens for which a measured model needs room in its cache."""
-        rows = 2 * (_PROMPT_TOKENS + _NEW_TOKENS)  # whole blocks of each sequence
-        return max(*map(len, self.windows), len(self.prompts) * rows, 2)
+        sequence = room_for(len(self.prompts[0]) + _NEW_TOKENS + 1)
+        return max(*map(len, self.windows), len(self.prompts) * sequence)
 
 
 def evaluation_text(name: str, windows: list[list[int]]) -> EvaluationText:
@@ -183,9 +183,9 @@ def _decode_speed(model: MeasuredModel, prompt: list[int]) -> float:
         began = time.perf_counter()
         model.greedy([prompt], 1)
         first = time.perf_counter()
-        model.greedy([prompt], _SPEED_TOKENS + 1)
+        model.greedy([prompt], _NEW_TOKENS + 1)
         ended = time.perf_counter()
-        rates.append(_SPEED_TOKENS / max(1e-9, (ended - first) - (first - began)))
+        rates.append(_NEW_TOKENS / max(1e-9, (ended - first) - (first - began)))
     return sorted(rates)[1]
 
 

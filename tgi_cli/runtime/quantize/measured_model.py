@@ -14,7 +14,7 @@ import torch
 
 from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span, choose
 from tgi_cli.runtime.config.model_config import ModelConfig
-from tgi_cli.runtime.config.tensor_names import EMBEDDING, HEAD, expected_tensors
+from tgi_cli.runtime.config.tensor_names import EMBEDDING, HEAD
 from tgi_cli.runtime.hub.locate import LocatedModel
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 from tgi_cli.runtime.layers.attention import AttentionBackend
@@ -73,7 +73,7 @@ class MeasuredModel:
 
     def greedy(self, prompts: list[list[int]], num_tokens: int) -> list[list[int]]:
         """Return the `num_tokens` most likely tokens after each prompt, all in one batch."""
-        room = -(-(max(map(len, prompts)) + num_tokens) // BLOCK_SIZE) * BLOCK_SIZE
+        room = room_for(max(map(len, prompts)) + num_tokens)
         outputs: list[list[int]] = [[] for _ in prompts]
         starts, chunks = [0] * len(prompts), prompts
         for _ in range(num_tokens):
@@ -119,6 +119,11 @@ class MeasuredModel:
             return self._model.forward(ids, context).clone()
 
 
+def room_for(num_tokens: int) -> int:
+    """Return the tokens of the whole blocks that hold so many."""
+    return -(-num_tokens // BLOCK_SIZE) * BLOCK_SIZE
+
+
 def served(located: LocatedModel) -> Load:
     """Return how the model is loaded to be served."""
     config = located.config
@@ -145,9 +150,13 @@ def rounded(located: LocatedModel, grid: Grid) -> Load:
 def load_head(located: LocatedModel) -> Projection:
     """Return the output head alone, for hidden states that were kept."""
     config = located.config
-    weights = Weights(WeightsReader(located.weights), config, config.checkpoint_dtype)
+    weights = Weights(
+        WeightsReader(located.weights),
+        config,
+        config.checkpoint_dtype,
+        quantization=located.weights.quantization,
+    )
     name = EMBEDDING if config.tie_word_embeddings else HEAD
-    assert name in expected_tensors(config)
     return Projection(weights.get_matrix(name))
 
 

@@ -28,6 +28,7 @@ _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _PROGRAM_BYTES = 600_000_000  # Python, torch and its scratch memory
 _LAYER_COPIES = 3  # fp32: as it is, as it becomes, and one projection's working copies
 _GRAM_COPIES = 5  # the matrix, damped, decomposed, inverted, reordered
+_STREAMS = 4  # of activations: the quantised and the original one, before and inside a layer
 _FORWARDS = 4  # passes over a layer's calibration tokens: capture, and one for each rounded part
 _SLACK_BYTES = 64_000_000  # of disk
 
@@ -174,7 +175,7 @@ def _memory(
     layer = 4 * sum(n * k for n, k in shapes.values())
     widest = max(k for _, k in shapes.values())
     tokens = recipe.num_samples * recipe.sequence_length
-    activations = tokens * config.hidden_size * 4 * 2
+    activations = tokens * config.hidden_size * 4 * _STREAMS
     grams = _GRAM_COPIES * widest * widest * 4 if recipe.is_calibrated else 0
     window = recipe.sequence_length * (2 * widest + 2 * config.hidden_size) * 4
     solving = _LAYER_COPIES * layer + grams + activations + window
