@@ -96,10 +96,18 @@ def test_a_start_up_error_has_its_exact_text(options: dict[str, Any], text: str)
     assert caught.value.message == text
 
 
+def test_bitsandbytes_points_to_eetq() -> None:
+    [warning] = decide(quantize="bitsandbytes").warnings
+
+    assert warning.startswith("Bitsandbytes is deprecated, use `eetq` instead")
+
+
 @pytest.mark.parametrize("quantize", ["bitsandbytes", "bitsandbytes-nf4", "bitsandbytes-fp4"])
 def test_dtype_goes_with_bitsandbytes(quantize: str) -> None:
-    with pytest.raises(ArgumentError, match=f"`quantize` is {quantize}"):  # another reason
-        decide(dtype="float16", quantize=quantize)
+    config = decide(dtype="float16", quantize=quantize)
+
+    assert config.engine.dtype == "float16"
+    assert config.engine.weights.quantization is not None
 
 
 def test_prompts_in_chunks_may_be_longer_than_a_forward_pass() -> None:

@@ -18,9 +18,12 @@ from tests.builders.quantized import (
     write_quantized,
 )
 from tgi_cli.kernels import decoder, native
+from tgi_cli.kernels.paged_attention import choose
 from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.config.stored_tensors import weights_bytes
 from tgi_cli.runtime.engine.determinism import Determinism
 from tgi_cli.runtime.hub.locate import locate_model
+from tgi_cli.runtime.models.loader import load_model
 
 PROMPT = [(131 * i) % 301 for i in range(37)]
 needs_native = pytest.mark.skipif(
@@ -79,6 +82,25 @@ def test_act_order_adds_the_same_products_in_another_order(recipe: Recipe, tmp_p
     packed, plain = map(logits_of, write_quantized(tmp_path, recipe))
 
     assert (packed - plain).norm() / plain.norm() < 1e-5
+
+
+@needs_native
+@pytest.mark.parametrize(
+    "recipe", [AWQ, gptq(8), gptq(8, sym=False), ACT_ORDER, compressed(4, is_symmetric=True)]
+)
+def test_weights_take_the_memory_that_was_planned(recipe: Recipe, tmp_path: Path) -> None:
+    config = config_of(write_quantized(tmp_path, recipe, vocab_size=320)[0])
+    model = config.model
+
+    planned = weights_bytes(model, config.weights.quantization, 4, packs=True)
+    loaded = load_model(
+        model,
+        config.weights,
+        config.dtype,
+        choose(model.num_heads, model.num_kv_heads, model.head_dim),
+    )
+
+    assert loaded.num_bytes <= planned < 1.05 * loaded.num_bytes
 
 
 @needs_native

@@ -56,6 +56,11 @@ def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[
             yield f"`{setting.name}` has no effect: {setting.no_effect}"
     if options.attention not in (None, "paged"):
         yield f"`attention` is {options.attention}, which needs a GPU; paged is used"
+    if options.quantize == "bitsandbytes":  # TGI's words
+        yield (
+            "Bitsandbytes is deprecated, use `eetq` instead, which provides better latencies "
+            "overall and is drop-in in most cases."
+        )
     if options.prefill_chunking:
         for name in ("waiting_served_ratio", "max_waiting_tokens"):
             if getattr(options, name) != getattr(_UNASKED, name):

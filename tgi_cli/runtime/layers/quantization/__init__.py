@@ -34,7 +34,7 @@ from tgi_cli.runtime.layers.quantization.awq import read_awq
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
 from tgi_cli.runtime.layers.quantization.fp8 import quantize_fp8, read_fp8
 from tgi_cli.runtime.layers.quantization.gptq import read_gptq
-from tgi_cli.runtime.layers.quantization.grid import Grid, matrix_of
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, matrix_of
 from tgi_cli.runtime.layers.quantization.int8 import quantize_int8, read_int8
 from tgi_cli.runtime.layers.quantization.marlin import read_marlin
 from tgi_cli.runtime.layers.quantization.pack_quantized import read_pack_quantized
@@ -44,7 +44,7 @@ __all__ = ["BadTensorError", "load_matrix"]
 Loader = Callable[[Any, Mapping[str, Tensor]], Tensor | Codes]
 
 
-def _on_grid(read: Callable[[Any, Mapping[str, Tensor]], Grid]) -> Loader:
+def _on_grid(read: Callable[[Any, Mapping[str, Tensor]], GroupedCodes]) -> Loader:
     return lambda format, tensors: matrix_of(read(format, tensors))
 
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from tgi_cli.runtime.config.quantization import Awq
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
-from tgi_cli.runtime.layers.quantization.grid import Grid, check_scales
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, check_scales
 
 _FEATURE_OF_NIBBLE = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def read_awq(format: Awq, tensors: Mapping[str, Tensor]) -> Grid:
-    """Return the grid that the tensors of one projection describe."""
-    return Grid(
+def read_awq(format: Awq, tensors: Mapping[str, Tensor]) -> GroupedCodes:
+    """Return the codes that the tensors of one projection hold."""
+    return GroupedCodes(
         codes=_features(tensors["qweight"]).T.contiguous(),
         zeros=_features(tensors["qzeros"]).T.int().contiguous(),
         scales=check_scales("scales", tensors["scales"]).T.contiguous(),

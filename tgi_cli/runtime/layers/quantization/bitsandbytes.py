@@ -25,7 +25,7 @@ from tgi_cli.runtime.config.quantization import BitsAndBytesInt8, Fp4, Nf4
 from tgi_cli.runtime.config.quantization.bitsandbytes import BLOCK_SIZES, NESTED_BLOCK_SIZE
 from tgi_cli.runtime.config.quantization.on_load import BLOCK_SIZE
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
-from tgi_cli.runtime.layers.quantization.grid import check_scales
+from tgi_cli.runtime.layers.quantization.grouped_codes import check_scales
 from tgi_cli.runtime.layers.quantization.int8 import LARGEST, finite_rows
 
 # Quantiles of a normal distribution, QLoRA's appendix E.

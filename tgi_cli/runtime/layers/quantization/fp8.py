@@ -16,7 +16,7 @@ from torch import Tensor
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Fp8
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
-from tgi_cli.runtime.layers.quantization.grid import check_scales
+from tgi_cli.runtime.layers.quantization.grouped_codes import check_scales
 from tgi_cli.runtime.layers.quantization.int8 import finite_rows
 
 LARGEST = 448.0

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from tgi_cli.runtime.config.quantization import Gptq
 from tgi_cli.runtime.layers.quantization.bit_stream import WORD_BITS, unpack
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
-from tgi_cli.runtime.layers.quantization.grid import Grid, check_scales, groups_of
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, check_scales, groups_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_gptq(format: Gptq, tensors: Mapping[str, Tensor]) -> Grid:
-    """Return the grid that the tensors of one projection describe."""
+def read_gptq(format: Gptq, tensors: Mapping[str, Tensor]) -> GroupedCodes:
+    """Return the codes that the tensors of one projection hold."""
     scales = check_scales("scales", tensors["scales"]).T.contiguous()
-    return Grid(
+    return GroupedCodes(
         codes=unpack(tensors["qweight"].T.contiguous(), format.bits),
         zeros=_zeros(format, tensors["qzeros"]).T.contiguous(),
         scales=scales,

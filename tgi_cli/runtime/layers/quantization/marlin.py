@@ -14,15 +14,15 @@ from torch import Tensor
 
 from tgi_cli.runtime.config.quantization import Marlin
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
-from tgi_cli.runtime.layers.quantization.grid import Grid, check_scales
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, check_scales
 
 _TILE = 16
 _ZERO = 8
 _WORD_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def read_marlin(format: Marlin, tensors: Mapping[str, Tensor]) -> Grid:
-    """Return the grid that the tensors of one projection describe."""
+def read_marlin(format: Marlin, tensors: Mapping[str, Tensor]) -> GroupedCodes:
+    """Return the codes that the tensors of one projection hold."""
     packed, scales = tensors["B"], check_scales("s", tensors["s"])
     num_in, num_out = packed.shape[0] * _TILE, packed.shape[1] // 2
     shuffled = unpack(packed, 4).view(-1, 1024)
@@ -34,7 +34,7 @@ def read_marlin(format: Marlin, tensors: Mapping[str, Tensor]) -> Grid:
     in_order = torch.empty_like(scales).view(-1, len(order))
     in_order[:, order] = scales.view(-1, len(order))
     by_row = in_order.view(scales.shape).T.contiguous()
-    return Grid(matrix, torch.full(by_row.shape, _ZERO, dtype=torch.int32), by_row, bits=4)
+    return GroupedCodes(matrix, torch.full(by_row.shape, _ZERO, dtype=torch.int32), by_row, bits=4)
 
 
 def _code_order() -> Tensor:

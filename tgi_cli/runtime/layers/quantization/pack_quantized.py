@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tgi_cli.runtime.config.quantization import PackQuantized
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
-from tgi_cli.runtime.layers.quantization.grid import Grid, check_scales, groups_of
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, check_scales, groups_of
 
 
-def read_pack_quantized(format: PackQuantized, tensors: Mapping[str, Tensor]) -> Grid:
-    """Return the grid that the tensors of one projection describe."""
+def read_pack_quantized(format: PackQuantized, tensors: Mapping[str, Tensor]) -> GroupedCodes:
+    """Return the codes that the tensors of one projection hold."""
     codes = unpack(tensors["weight_packed"], format.bits)
     scales = check_scales("weight_scale", tensors["weight_scale"])
     if format.has_one_scale:
@@ -28,4 +28,4 @@ def read_pack_quantized(format: PackQuantized, tensors: Mapping[str, Tensor]) ->
         packed = tensors["weight_zero_point"].T.contiguous()  # [G, words]
         zeros = unpack(packed, format.bits)[:, : len(codes)].T.int().contiguous()
     groups = groups_of("weight_g_idx", tensors.get("weight_g_idx"), scales.shape[1])
-    return Grid(codes, zeros, scales.contiguous(), format.bits, groups)
+    return GroupedCodes(codes, zeros, scales.contiguous(), format.bits, groups)

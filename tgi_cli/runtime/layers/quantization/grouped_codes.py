@@ -22,7 +22,7 @@ _INT8_ZERO = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class GroupedCodes:
     """What a format's tensors say, before anything is made of it."""
 
     codes: Tensor  # [N, K] uint8
@@ -44,44 +44,44 @@ class Grid:
         return (steps.double() * self.scales.double()[:, groups]).float()
 
 
-def matrix_of(grid: Grid) -> Tensor | Codes:
-    """Return what the kernels multiply, with the numbers of `grid.dequantize`.
+def matrix_of(stored: GroupedCodes) -> Tensor | Codes:
+    """Return what the kernels multiply, with the numbers of `stored.dequantize`.
 
     A plain fp32 matrix where the kernels have no such grid: groups of unequal size.
     """
-    codes, order = grid.codes, None
-    if grid.groups is not None:
-        sizes = torch.bincount(grid.groups, minlength=grid.scales.shape[1])
-        if not bool((sizes == grid.group_size).all()):
-            return grid.dequantize()
-        order = torch.argsort(grid.groups, stable=True)
+    codes, order = stored.codes, None
+    if stored.groups is not None:
+        sizes = torch.bincount(stored.groups, minlength=stored.scales.shape[1])
+        if not bool((sizes == stored.group_size).all()):
+            return stored.dequantize()
+        order = torch.argsort(stored.groups, stable=True)
         if torch.equal(order, torch.arange(len(order))):
             order = None
         else:
             codes = codes[:, order]
-    if grid.bits == 8:
-        return _in_int8(grid, codes, order)
-    scales, offsets = _scales_and_offsets(grid)
-    return Codes(codes.contiguous(), scales, offsets, grid.group_size, order)
+    if stored.bits == 8:
+        return _in_int8(stored, codes, order)
+    scales, offsets = _scales_and_offsets(stored)
+    return Codes(codes.contiguous(), scales, offsets, stored.group_size, order)
 
 
-def _in_int8(grid: Grid, codes: Tensor, order: Tensor | None) -> Codes:
-    zeros = grid.zeros.repeat_interleave(grid.group_size, 1)
+def _in_int8(stored: GroupedCodes, codes: Tensor, order: Tensor | None) -> Codes:
+    zeros = stored.zeros.repeat_interleave(stored.group_size, 1)
     steps = codes.short() - zeros.short()
     offsets = None
     if int(steps.min()) >= -_INT8_ZERO and int(steps.max()) < _INT8_ZERO:
-        scales = _narrow(grid.scales)
+        scales = _narrow(stored.scales)
     else:
         steps = codes.short() - _INT8_ZERO
-        scales, offsets = _scales_and_offsets(grid, middle=_INT8_ZERO)
-    return Codes(steps.to(torch.int8), scales, offsets, grid.group_size, order)
+        scales, offsets = _scales_and_offsets(stored, middle=_INT8_ZERO)
+    return Codes(steps.to(torch.int8), scales, offsets, stored.group_size, order)
 
 
-def _scales_and_offsets(grid: Grid, middle: int = 0) -> tuple[Tensor, Tensor]:
+def _scales_and_offsets(stored: GroupedCodes, middle: int = 0) -> tuple[Tensor, Tensor]:
     """Return both, of codes counted from `middle`, in fp16 if that is exact, else in fp32."""
-    scales = grid.scales.float()
-    offsets = (middle - grid.zeros) * scales
-    narrow_scales, narrow_offsets = _narrow(grid.scales), _narrow(offsets)
+    scales = stored.scales.float()
+    offsets = (middle - stored.zeros) * scales
+    narrow_scales, narrow_offsets = _narrow(stored.scales), _narrow(offsets)
     if narrow_scales.dtype == narrow_offsets.dtype == torch.float16:
         return narrow_scales, narrow_offsets
     return scales, offsets
