@@ -23,6 +23,7 @@ from tests.builders.packers import (
 from tgi_cli.kernels import linear
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Awq, Gptq, Marlin, PackQuantized
+from tgi_cli.runtime.layers.linear import Projection, fuse
 from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
 
@@ -126,6 +127,20 @@ def test_a_product_is_that_of_the_plain_weights(has_act_order):
 
     exact = x[:, order].double() @ grid.weights()[:, order].double().T
     torch.testing.assert_close(y.double(), exact, rtol=0, atol=2e-6 * float(exact.abs().max()))
+
+
+def test_matrices_with_and_without_offsets_are_one_product():
+    grids = [
+        random_grid(32, 96, 32, 8, is_symmetric=True),
+        random_grid(64, 96, 32, 8, seed=1, dtype=torch.bfloat16),
+    ]
+    matrices = [load_matrix(gptq(8), pack_gptq(grid, 8, version=2)) for grid in grids]
+    x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+
+    fused = fuse(matrices, [None, None])
+
+    assert fused.num_bytes < 96 * 96 * 2  # still 8 bits
+    assert torch.equal(fused(x), torch.cat([Projection(matrix)(x) for matrix in matrices], 1))
 
 
 def test_symmetric_codes_keep_scales_of_16_bits():

@@ -86,11 +86,13 @@ class Codes:
         return weights.float()
 
     def is_alike(self, other: Codes) -> bool:
-        """Whether one grid holds the rows of both: kind, groups and the order of the inputs."""
+        """Whether one grid holds the rows of both: kind, groups and the order of the inputs.
+
+        Offsets may be missing in one of them: zeros then take their place.
+        """
         return (
             self.codes.dtype == other.codes.dtype
             and self.group_size == other.group_size
-            and (self.offsets is None) == (other.offsets is None)
             and _are_same(self.input_order, other.input_order)
             and _are_same(self.table, other.table)
         )

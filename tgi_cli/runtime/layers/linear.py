@@ -59,12 +59,16 @@ def _side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:
     if not codes:
         return torch.cat(plain)
     if not plain and all(each.is_alike(codes[0]) for each in codes):
-        offsets = [each.offsets for each in codes if each.offsets is not None]
+        has_offsets = any(each.offsets is not None for each in codes)
+        offsets = [
+            torch.zeros_like(each.scales) if each.offsets is None else each.offsets
+            for each in codes
+        ]
         return replace(
             codes[0],
             codes=torch.cat([each.codes for each in codes]),
             scales=torch.cat([each.scales for each in codes]),  # fp32 if one of them is
-            offsets=torch.cat(offsets) if offsets else None,
+            offsets=torch.cat(offsets) if has_offsets else None,
         )
     # Of different kinds: fp32 holds them all.
     return torch.cat([w.dequantize() if isinstance(w, Codes) else w.float() for w in weights])
