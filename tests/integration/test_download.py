@@ -110,8 +110,9 @@ def test_quiet_json_and_dry_run_are_for_scripts(command: Command, hub: FakeHub) 
     assert (code, out, err) == (0, f"{plan['path']}\n", "")
 
 
-def test_ctrl_c_leaves_what_has_arrived_and_the_next_run_goes_on(
-    command: Command, hub: FakeHub
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_what_has_arrived_and_the_next_run_goes_on(
+    number: signal.Signals, command: Command, hub: FakeHub
 ) -> None:
     with held(hub, WEIGHTS) as reached:
         process = command.start(MODEL)
@@ -120,7 +121,7 @@ def test_ctrl_c_leaves_what_has_arrived_and_the_next_run_goes_on(
             path.stat().st_size for path in command.snapshots.parent.rglob("*.incomplete")
         ):
             assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=_TIMEOUT_S)
     arrived = max(path.stat().st_size for path in command.snapshots.parent.rglob("*.incomplete"))
 

@@ -43,6 +43,9 @@ def health(argv: Sequence[str]) -> int:
 
 def download(options: DownloadOptions, log: LogConfig, screen: DownloadScreen) -> int:
     """Put a model's files on this disk; return the exit code, having shown what came of it."""
+    # As Ctrl-C: in a container, where this is process 1, SIGTERM would do nothing.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
     from tgi_cli.runtime.hub.download.run import run_download
 
     return run_download(options, log, screen)

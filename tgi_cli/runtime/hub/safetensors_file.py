@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tgi_cli.errors import CorruptModelError
 from tgi_cli.runtime.hub.tensor_file import (
     TensorFile,
     TensorInfo,
@@ -40,6 +41,10 @@ ITEM_BYTES = {
     "F8_E4M3": 1,
     "F8_E5M2": 1,
 }
+
+
+class UnknownDtypeError(CorruptModelError):
+    """A tensor of no type that is known here: newer than this reader, or no type at all."""
 
 
 class SafetensorsFile(TensorFile):
@@ -96,7 +101,7 @@ def _tensor_info(path: Path, name: str, entry: object, data_start: int) -> Tenso
     shape: Any = entry.get("shape")
     offsets: Any = entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise corrupt(path, f"unknown dtype {dtype!r}", name)
+        raise UnknownDtypeError(corrupt(path, f"unknown dtype {dtype!r}", name).message)
     if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:
         raise corrupt(path, "its shape isn't a list of sizes", name)
     if not _are_counts(offsets) or len(offsets) != 2:

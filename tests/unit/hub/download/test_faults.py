@@ -10,6 +10,7 @@ from email.utils import formatdate
 import pytest
 
 from tests.builders.download import INDEX, MODEL, Downloads, model_files, weights
+from tests.builders.files import safetensors_bytes, tensor_entry
 from tests.builders.hub import Fault
 from tgi_cli.errors import (
     HubUnreachableError,
@@ -222,7 +223,7 @@ def test_wrong_bytes_are_fetched_once_more_and_then_refused(
     assert "HF_ENDPOINT" in str(failure.value.hint)
     assert name not in downloads.placed()
     assert all(WEIGHTS not in path.name for path in downloads.partials())
-    assert any("once more" in text for text in downloads.progress.said)
+    assert sum("once more" in text for text in downloads.progress.said) == 1
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS])
@@ -322,6 +323,29 @@ def test_weights_that_were_uploaded_broken_are_found_out(
         downloads.get()
 
     assert "owner" in str(failure.value.hint)
+
+
+def test_weights_of_a_type_that_no_reader_here_knows_are_whole_all_the_same(
+    downloads: Downloads,
+) -> None:
+    newer = safetensors_bytes({"w": tensor_entry("F4", [2], 0, 1)}, b"x")
+    index = b'{"weight_map": {"w": "model.safetensors"}}'
+    downloads.hub.publish(model_files(**{WEIGHTS: newer, INDEX: index}))
+
+    assert (downloads.get().folder / WEIGHTS).read_bytes() == newer
+
+
+def test_the_token_of_a_login_counts_as_one(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    downloads.hub.publish(model_files())
+    downloads.hub.fail("info", Fault(status=401))
+
+    with pytest.raises(ModelNotFoundError, match="doesn't know the token"):
+        downloads.get()
+
+    assert downloads.hub.asked[0].headers["authorization"] == "Bearer hf_secret"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from tgi_cli.runtime.hub.download.store import Store
 from tgi_cli.runtime.hub.download.threads import run_in_threads
 
 _MAX_TEXT_BYTES = 100_000_000
-_TRIES_OF_A_WRONG_FILE = 2
 _RANGE_NOT_SATISFIABLE = 416
 
 
@@ -54,7 +53,7 @@ class Fetcher:
         if file.num_bytes > constants.MAX_HTTP_DOWNLOAD_SIZE:
             self._fetch_chunked(file)
             return
-        for _ in range(_TRIES_OF_A_WRONG_FILE):
+        for is_last in (False, True):
             if self._arrives_right(file):
                 try:
                     self.store.place(file)
@@ -62,7 +61,7 @@ class Fetcher:
                     raise disk_error(exc, file.name, self.store.folder) from exc
                 return
             self.store.partial(file).unlink(missing_ok=True)
-            self.progress.say(f"{file.name}: not what the hub says it is; fetching it once more")
+            self._tell_wrong(file, is_last)
         raise wrong_file(self.listing.repository, file)
 
     def _arrives_right(self, file: RemoteFile) -> bool:
@@ -123,7 +122,7 @@ class Fetcher:
 
         It is placed before it is checked, and an interrupted one starts anew.
         """
-        for _ in range(_TRIES_OF_A_WRONG_FILE):
+        for is_last in (False, True):
             self.progress.begin_file(file.name, file.num_bytes)
             self.hub.ask(
                 lambda: self._request_chunked(file),
@@ -137,8 +136,12 @@ class Fetcher:
                 return
             self.store.drop(file)
             self.progress.advance(file.name, -file.num_bytes)
-            self.progress.say(f"{file.name}: not what the hub says it is; fetching it once more")
+            self._tell_wrong(file, is_last)
         raise wrong_file(self.listing.repository, file)
+
+    def _tell_wrong(self, file: RemoteFile, is_last: bool) -> None:
+        if not is_last:
+            self.progress.say(f"{file.name}: not what the hub says it is; fetching it once more")
 
     def _request_chunked(self, file: RemoteFile) -> None:
         try:

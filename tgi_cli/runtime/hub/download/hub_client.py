@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2  # the HTTP library of huggingface_hub 2
-from huggingface_hub import HfApi, constants, get_session
+from huggingface_hub import HfApi, constants, get_session, get_token
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from huggingface_hub.utils import logging as hub_logging
 
@@ -63,7 +63,7 @@ _PASSING = (httpx2.RequestError, HubBusyError, BrokenOffError)
 class Hub:
     """The ways to ask: with which token, how to wait and whom to tell of it."""
 
-    token: str | None
+    token: str | None  # None: the one that the hub's client finds, if there is one
     pause: Pause
     say: Callable[[str], None]
 
@@ -99,7 +99,8 @@ class Hub:
             try:
                 return request()
             except REFUSED as exc:
-                raise refusal(exc, repository, revision, file, has_token=bool(self.token)) from exc
+                has_token = bool(self.token or get_token())
+                raise refusal(exc, repository, revision, file, has_token=has_token) from exc
             except _PASSING as exc:
                 arrived = num_arrived()
                 num_failures = 1 if arrived > reached else num_failures + 1

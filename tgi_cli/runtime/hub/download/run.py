@@ -87,9 +87,8 @@ def exit_code(error: StartError) -> int:
 
 
 def _get(options: DownloadOptions, progress: Progress, stop: Stop) -> Obtained:
-    path = Path(options.model_id).expanduser()
-    if options.model_id == DEMO_ID and not path.exists():
-        path = demo_path()
+    is_demo = options.model_id == DEMO_ID
+    path = demo_path() if is_demo else Path(options.model_id).expanduser()
     if path.exists():
         obtained = check_local(path, options, progress, stop)
     elif path.suffix == ".gguf" or options.model_id.startswith((".", "~", "/")):

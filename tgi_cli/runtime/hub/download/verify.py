@@ -21,7 +21,7 @@ from tgi_cli.runtime.hub.download.listing import RemoteFile
 from tgi_cli.runtime.hub.download.progress import Progress
 from tgi_cli.runtime.hub.download.threads import run_in_threads
 from tgi_cli.runtime.hub.gguf_file import GgufFile
-from tgi_cli.runtime.hub.safetensors_file import SafetensorsFile
+from tgi_cli.runtime.hub.safetensors_file import SafetensorsFile, UnknownDtypeError
 
 
 def wrong_files(
@@ -56,11 +56,11 @@ def check_weights(folder: Path, names: Iterable[str]) -> None:
     Raises:
         VerificationError: a header that makes no sense, or an index that names what isn't there.
     """
-    files: dict[str, frozenset[str]] = {}
+    files: dict[str, frozenset[str] | None] = {}
     try:
         for name in names:
             if name.endswith(".safetensors"):
-                files[name] = frozenset(SafetensorsFile(folder / name).tensors)
+                files[name] = _tensors(folder / name)
             elif name.endswith(".gguf"):
                 _check_gguf(folder / name)
         if (folder / SAFETENSORS_INDEX).is_file() and files:
@@ -71,12 +71,20 @@ def check_weights(folder: Path, names: Iterable[str]) -> None:
         ) from exc
 
 
+def _tensors(path: Path) -> frozenset[str] | None:
+    """Return the names in a file; None if it has types that are newer than this reader."""
+    try:
+        return frozenset(SafetensorsFile(path).tensors)
+    except UnknownDtypeError:
+        return None
+
+
 def _check_gguf(path: Path) -> None:
     with suppress(UnsupportedModelError):  # what this build can't serve is whole all the same
         GgufFile(path)
 
 
-def _check_index(folder: Path, files: dict[str, frozenset[str]]) -> None:
+def _check_index(folder: Path, files: dict[str, frozenset[str] | None]) -> None:
     try:
         index = msgspec.json.decode(
             (folder / SAFETENSORS_INDEX).read_bytes(), type=dict[str, msgspec.Raw]
@@ -87,5 +95,6 @@ def _check_index(folder: Path, files: dict[str, frozenset[str]]) -> None:
     for tensor, name in weight_map.items():
         if name not in files:
             raise CorruptModelError(f"{SAFETENSORS_INDEX}: lists {name}, which isn't here.")
-        if tensor not in files[name]:
+        tensors = files[name]
+        if tensors is not None and tensor not in tensors:
             raise CorruptModelError(f"{name}: tensor {tensor!r} of the index is missing.")
