@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.builders.checkpoints import write_tiny_checkpoint
+from tests.builders.conversion import factors, read_tensors, save_pickle, write_adapter
 from tests.builders.download import MODEL, Downloads, Recorder, model_files, weights
 from tests.builders.files import gguf_bytes
 from tests.builders.hub import Fault
@@ -62,16 +62,17 @@ def run(downloads: Downloads, model_id: str = MODEL, **options: Any) -> tuple[in
     return run_download(asked, LogConfig(), screen), screen
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def pickled_files(tmp_path: Path) -> dict[str, bytes]:
     """Return a repository whose weights are pickles."""
-    write_tiny_checkpoint(tmp_path / "made")
-    from safetensors.torch import load_file
-
-    torch.save(load_file(tmp_path / "made" / "model.safetensors"), tmp_path / "made" / "x.bin")
-    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
-    files["pytorch_model.bin"] = files.pop("x.bin")
-    del files["model.safetensors"]
-    return files
+    folder = tmp_path / "made"
+    write_tiny_checkpoint(folder)
+    save_pickle(folder / "pytorch_model.bin", read_tensors(folder))
+    (folder / "model.safetensors").unlink()
+    return files_of(folder)
 
 
 def test_a_local_folder_is_checked_and_nothing_is_fetched(
@@ -178,19 +179,6 @@ def test_pickles_stay_as_they_are_if_that_is_asked(downloads: Downloads, tmp_pat
     assert "pytorch_model.bin" in {path.name for path in Path(screen.path).iterdir()}
 
 
-def test_a_hostile_pickle_is_refused_with_its_own_code(
-    downloads: Downloads, tmp_path: Path
-) -> None:
-    downloads.hub.publish(
-        {**pickled_files(tmp_path), "pytorch_model.bin": b"cos\nsystem\n(S'x'\ntR."}
-    )
-
-    code, screen = run(downloads)
-
-    assert code == 6
-    assert "pytorch_model.bin" in screen.errors[0].message
-
-
 def test_a_gguf_file_of_no_known_architecture_isnt_converted(downloads: Downloads) -> None:
     gguf = gguf_bytes({"general.architecture": "llama"}, {"w": ("F32", [1], bytes(4))})
     downloads.hub.publish({"tiny.Q8_0.gguf": gguf})
@@ -200,6 +188,22 @@ def test_a_gguf_file_of_no_known_architecture_isnt_converted(downloads: Download
 
     assert code == 6
     assert any("precision that they lost" in text for text in downloads.progress.said)
+
+
+def test_an_adapter_is_merged_into_a_base_that_is_fetched_for_it(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    write_tiny_checkpoint(tmp_path / "base")
+    named = {"base_model_name_or_path": "somebody/base"}
+    write_adapter(tmp_path / "adapter", factors(), **named)
+    downloads.hub.publish(files_of(tmp_path / "base"), "somebody/base")
+    commit = downloads.hub.publish(files_of(tmp_path / "adapter"))
+
+    code, screen = run(downloads, merge_lora=True)
+
+    assert (code, screen.errors) == (0, [])
+    assert screen.path == str(downloads.repository / "converted" / commit)
+    assert locate_model(screen.path).config == locate_model(str(tmp_path / "base")).config
 
 
 def test_an_adapter_that_names_no_base_on_the_hub_cant_be_merged(downloads: Downloads) -> None:
