@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.builders.adapters import factors, write_adapter
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.conversion import factors, read_tensors, save_pickle, write_adapter
+from tests.builders.conversion import read_tensors, save_pickle
 from tests.builders.download import MODEL, Downloads, Recorder, model_files, weights
 from tests.builders.files import gguf_bytes
 from tests.builders.hub import Fault
