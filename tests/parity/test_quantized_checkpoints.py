@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ RECIPES = {
 }
 ACT_ORDER = gptq(version=2, sym=False, order="one")
 ACT_ORDERS = gptq(order="many")
+PARTLY_AWQ = dataclasses.replace(AWQ, config={**AWQ.config, "modules_to_not_convert": ["q_proj"]})
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 
 
@@ -86,13 +88,27 @@ def test_act_order_adds_the_same_products_in_another_order(recipe: Recipe, tmp_p
 
 @needs_native
 @pytest.mark.parametrize(
-    "recipe", [AWQ, gptq(8), gptq(8, sym=False), ACT_ORDER, compressed(4, is_symmetric=True)]
+    ("recipe", "plain_parts"),
+    [
+        (AWQ, ()),
+        (gptq(8), ()),
+        (gptq(8, sym=False), ()),
+        (ACT_ORDER, ()),
+        (compressed(4, is_symmetric=True), ()),
+        (PARTLY_AWQ, ("q_proj",)),
+    ],
+    ids=["awq", "gptq-8-bits", "gptq-8-bits-asym", "act-order", "compressed", "awq-but-q"],
 )
-def test_weights_take_the_memory_that_was_planned(recipe: Recipe, tmp_path: Path) -> None:
-    config = config_of(write_quantized(tmp_path, recipe, vocab_size=320)[0])
+def test_weights_take_the_memory_that_was_planned(
+    recipe: Recipe, plain_parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder, _ = write_quantized(
+        tmp_path, recipe, plain_parts=plain_parts, vocab_size=320, dtype=torch.float16
+    )
+    config = config_of(folder)
     model = config.model
 
-    planned = weights_bytes(model, config.weights.quantization, 4, packs=True)
+    planned = weights_bytes(model, config.weights.quantization, 2, packs=True)
     loaded = load_model(
         model,
         config.weights,
@@ -100,7 +116,7 @@ def test_weights_take_the_memory_that_was_planned(recipe: Recipe, tmp_path: Path
         choose(model.num_heads, model.num_kv_heads, model.head_dim),
     )
 
-    assert loaded.num_bytes <= planned < 1.05 * loaded.num_bytes
+    assert loaded.num_bytes <= planned < 1.1 * loaded.num_bytes
 
 
 @needs_native

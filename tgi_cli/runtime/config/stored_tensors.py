@@ -8,7 +8,7 @@ from tgi_cli.errors import CorruptModelError
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.quantization.format import FLOATS, StoredTensor
-from tgi_cli.runtime.config.tensor_names import expected_tensors, projections
+from tgi_cli.runtime.config.tensor_names import expected_tensors, fused_with, projections
 
 _GGUF_TYPES = frozenset({"Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K"})
 
@@ -49,10 +49,17 @@ def weights_bytes(
     if quantization is None or not packs:
         return num_plain * plain_bytes
     sizes = projections(config)
+    converted = frozenset(quantization.converted_of(sizes))
     num_bytes = 0
-    for module in quantization.converted_of(sizes):
-        num_plain -= prod(sizes[module])
-        num_bytes += quantization.num_bytes(*sizes[module], plain_bytes)
+    for module, size in sizes.items():
+        num_together = sum(part in converted for part in fused_with(module))
+        if num_together == 0:
+            continue
+        num_plain -= prod(size)
+        if num_together < len(fused_with(module)):  # a product of both kinds holds them in fp32
+            num_bytes += prod(size) * 4
+        else:
+            num_bytes += quantization.num_bytes(*size, plain_bytes)
     return num_plain * plain_bytes + num_bytes
 
 

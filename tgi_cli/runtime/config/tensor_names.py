@@ -11,6 +11,8 @@ EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 FINAL_NORM = "model.norm.weight"
 
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # one product each
+
 _GGUF_NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
@@ -47,6 +49,15 @@ def projections(config: ModelConfig) -> dict[str, tuple[int, int]]:
         for name, shape in expected_tensors(config).items()
         if len(shape) == 2 and name != EMBEDDING
     }
+
+
+def fused_with(module: str) -> tuple[str, ...]:
+    """Return the projections that are one product with this one, itself among them."""
+    prefix, _, own = module.rpartition(".")
+    for parts in FUSED:
+        if own in parts:
+            return tuple(f"{prefix}.{part}" for part in parts)
+    return (module,)
 
 
 def _layer_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
