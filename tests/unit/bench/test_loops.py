@@ -65,7 +65,8 @@ async def run_loop(
             num_requests=num_requests,
             users=[User(number, 0.0, None) for number in range(users)],
         )
-        loop = LoadLoop(begin, queue, exchanges, CHAT, Pacer(clock), clock, 0, errors.append)
+        pacer = Pacer(clock, origin)
+        loop = LoadLoop(begin, queue, exchanges, CHAT, pacer, clock, 0, errors.append)
         task = asyncio.create_task(loop.run())
         if finish_after_s is not None:
             await asyncio.sleep(finish_after_s)
@@ -74,6 +75,7 @@ async def run_loop(
             task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await transport.close()
+        pacer.close()
         assert not errors
     records = [each.record for each in exchanges.done] + loop.never_sent()
     return sorted(records, key=lambda record: (record.sched, record.index)), endpoint

@@ -61,7 +61,7 @@ class Worker:
             streams=set_up.body.streams,
             num_retries_429=set_up.num_retries_429,
         )
-        self._pacer = Pacer(self._clock)
+        self._pacer = Pacer(self._clock, origin)
         self._plan = PlanQueue()
         self._loop: LoadLoop | None = None
         self._watch = SelfWatch(self._clock, self._pacer, self._exchanges.tally)
@@ -202,6 +202,7 @@ class Worker:
         for task in (*self._tasks, *self._forever):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._forever, return_exceptions=True)
+        self._pacer.close()
         await self._transport.close()
 
 
