@@ -14,6 +14,7 @@ NAMES = (
     "guided",
     "startup",
     "download",
+    "bench_client",
 )
 _USUAL = ("router", "serving")
 

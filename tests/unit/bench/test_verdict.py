@@ -107,8 +107,15 @@ def test_closed_loop_that_breaks_littles_law_is_broken():
     assert "concurrency isn't rate times latency" in stage.verdict_reasons[-1]
 
 
-def test_users_who_wait_for_one_answer_all_along_are_the_servers_doing():
-    found = [make_failure(k, 0, "unfinished", after=None) for k in range(2)]
+@pytest.mark.parametrize(
+    "found",
+    [
+        [make_failure(k, 0, "unfinished", after=None) for k in range(2)],
+        [make_request(k, 0, ttft=70 * S) for k in range(2)],
+    ],
+    ids=["never ended", "ended after the window"],
+)
+def test_users_who_wait_for_one_answer_all_along_are_the_servers_doing(found):
 
     stage = measure(found, "concurrency", is_closed_loop=True, drained=90 * S)
 

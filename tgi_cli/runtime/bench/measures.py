@@ -293,15 +293,22 @@ def _concurrency(
     window_s = (w1 - w0) / NS
     # X * R = (n / window) * (sum / n)
     residual = abs(sum(spans) / window_s - mean) / mean if mean > 0 else None
-    unfinished = [
-        (record.drained - request.sent) / NS
+    across = [  # also those that the window's end cut
+        (end - request.sent) / NS
         for request in record.requests
-        if request.failure == "unfinished" and request.sent is not None
+        if request.sent is not None
+        and request.sent < w1
+        and (end := _known_end(request, record.drained)) is not None
+        and end >= w0
     ]
     return (
         result.Concurrency(mean=mean, max=occupancy.highest(w0, w1), little_residual=residual),
-        max([*spans, *unfinished], default=0.0) / window_s,
+        max(across, default=0.0) / window_s,
     )
+
+
+def _known_end(request: RequestRecord, drained: int) -> int | None:
+    return drained if request.failure == "unfinished" else request.end
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
