@@ -15,6 +15,7 @@ NAMES = (
     "startup",
     "download",
     "bench_client",
+    "quantized",
 )
 _USUAL = ("router", "serving")
 
