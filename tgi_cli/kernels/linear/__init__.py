@@ -2,7 +2,7 @@
 
     y = x @ weight.T + bias
 
-x: [T, K] fp32; weight: [N, K] fp32, fp16, bf16, or integer codes on a grid (`Codes`); bias: [N];
+x: [T, K] fp32; weight: [N, K] fp32, fp16, bf16, or codes on a grid (`Codes`); bias: [N];
 y: [T, N] fp32. Weights stay in their type in memory and are widened, exactly, in registers; sums
 are fp32; those of codes are scaled once a group (docs/adr/0010). Memory bound up to about 16 rows
 (it reads each weight once), compute bound above.

@@ -23,7 +23,7 @@ BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 NESTED_BLOCK_SIZE = 256
 TABLE_SIZE = 16
 _MAX_STATE_BYTES = 4096
-_STORAGE_BYTES = {"U8": 1, "I8": 1, "F16": 2, "BF16": 2, "I16": 2, "F32": 4, "I32": 4}
+_STORAGE = frozenset({"U8", "I8", "F16", "BF16", "I16", "F32", "I32"})  # bytes in disguise
 
 
 class BitsAndBytesInt8(Format, frozen=True, kw_only=True, tag="bitsandbytes-int8"):
@@ -57,11 +57,11 @@ class _FourBits(Format, frozen=True, kw_only=True):
 
     def tensors(self, num_out: int, num_in: int) -> dict[str, StoredTensor]:
         num_bytes = -(-num_out * num_in // 2)
-        shapes = {(num_bytes // size, 1): name for name, size in _STORAGE_BYTES.items()}
+        storage = tuple((num_bytes // item_bytes, 1) for item_bytes in (1, 2, 4))
         blocks = tuple((-(-num_out * num_in // size),) for size in BLOCK_SIZES)
         outer = tuple((-(-n // NESTED_BLOCK_SIZE),) for (n,) in blocks)
         tensors = {
-            "weight": _any_of(tuple(shapes), frozenset(_STORAGE_BYTES)),
+            "weight": _any_of(storage, _STORAGE),
             "weight.absmax": _any_of(blocks, frozenset({"U8"}) if self.is_nested else FP32),
             "weight.quant_map": StoredTensor((TABLE_SIZE,), FP32),
             self.state_name: StoredTensor((1,), frozenset({"U8"}), max_length=_MAX_STATE_BYTES),
@@ -72,9 +72,10 @@ class _FourBits(Format, frozen=True, kw_only=True):
         return tensors
 
     def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
+        # Blocks of 64 are usual, and how large they are only the weights' own files say.
         if num_in % 64:
             return num_out * num_in * plain_bytes
-        return num_out * (num_in // 2 + 4 * (num_in // 32))
+        return num_out * (num_in // 2 + 4 * num_in // 64)
 
 
 class Nf4(_FourBits, frozen=True, kw_only=True, tag="bitsandbytes-nf4"):

@@ -92,11 +92,19 @@ def quantize_4bit(weight: Tensor, kind: Literal["nf4", "fp4"]) -> Tensor | Codes
         last = rest.abs().amax().clamp(min=_SMALLEST_ABSMAX)
         absmax = torch.cat((absmax, last[None]))
         scaled = torch.cat((scaled.flatten(), rest / last))
+    codes = _nearest(scaled.flatten(), table)
+    return _matrix(codes.view(weight.shape), absmax, table, BLOCK_SIZE)
+
+
+def _nearest(values: Tensor, table: Tensor) -> Tensor:
+    """Return the code of the number nearest to each of `values`, of two the lower, in uint8."""
     order = torch.argsort(table, stable=True)
     ascending = table[order]
-    middles = (ascending[:-1] + ascending[1:]) / 2
-    codes = order[torch.bucketize(scaled.flatten().clamp_(-1, 1), middles)].to(torch.uint8)
-    return _matrix(codes.view(weight.shape), absmax, table, BLOCK_SIZE)
+    ranks = torch.zeros(values.shape, dtype=torch.uint8)
+    for middle in ((ascending[:-1] + ascending[1:]) / 2).tolist():
+        ranks += values > middle  # many times as fast as torch.bucketize
+    is_sorted = torch.equal(order, torch.arange(len(table)))
+    return ranks if is_sorted else order.to(torch.uint8)[ranks.int()]
 
 
 def _matrix(codes: Tensor, absmax: Tensor, table: Tensor, block_size: int) -> Tensor | Codes:

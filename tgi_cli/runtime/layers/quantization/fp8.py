@@ -17,7 +17,7 @@ from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Fp8
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
 from tgi_cli.runtime.layers.quantization.grouped_codes import check_scales
-from tgi_cli.runtime.layers.quantization.int8 import finite_rows
+from tgi_cli.runtime.layers.quantization.int8 import divisors_of, finite_rows
 
 LARGEST = 448.0
 
@@ -42,7 +42,6 @@ def quantize_fp8(weight: Tensor) -> Codes:
     """Return `weight` [N, K] in e4m3, a scale for each row."""
     rows, largest = finite_rows(weight)
     scales = largest / LARGEST
-    inverse = torch.where(scales >= torch.finfo(torch.float32).tiny, scales, torch.inf)
     # Clamped, because a quotient may come out a little above the largest number, which is NaN's.
-    codes = (rows / inverse).clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+    codes = (rows / divisors_of(scales)).clamp_(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
     return Codes(codes, scales, None, rows.shape[1])

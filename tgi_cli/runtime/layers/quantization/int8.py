@@ -34,10 +34,13 @@ def quantize_int8(weight: Tensor) -> Codes:
     """Return `weight` [N, K] in int8, a scale for each row."""
     rows, largest = finite_rows(weight)
     scales = largest / LARGEST
-    # A row of zeros, or of less than fp32's normal numbers, has codes of 0.
-    inverse = torch.where(scales >= torch.finfo(torch.float32).tiny, scales, torch.inf)
-    codes = (rows / inverse).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
+    codes = (rows / divisors_of(scales)).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
     return Codes(codes, scales, None, rows.shape[1])
+
+
+def divisors_of(scales: Tensor) -> Tensor:
+    """Return `scales`, infinite where they are below fp32's normal numbers: codes of 0 then."""
+    return torch.where(scales >= torch.finfo(torch.float32).tiny, scales, torch.inf)
 
 
 def finite_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
