@@ -12,7 +12,7 @@ import pytest
 from tests.builders.bench_run import run_bench
 from tests.builders.mock import mock_process
 
-LOAD = ("--concurrency=2", "--requests=30", "--repeat=5", "--cooldown=0", "--seed=7")
+LOAD = ("--concurrency=2", "--requests=20", "--repeat=5", "--cooldown=0", "--seed=7")
 LENGTHS = ("--input-tokens=20", "--output-tokens=20")
 
 
