@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.quantize import QuantizeOptions, decide
 from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear, round_to_grid
-from tgi_cli.runtime.quantize.layouts import check_layout, pack_projection, read_projection
+from tgi_cli.runtime.quantize.layouts import (
+    check_layout,
+    pack_projection,
+    quantization_config,
+    read_projection,
+)
 from tgi_cli.runtime.quantize.packing import pack, values_per_block
 from tgi_cli.runtime.quantize.write_awq import pack_awq
 from tgi_cli.runtime.quantize.write_gptq import pack_gptq
@@ -121,6 +126,13 @@ def test_an_order_of_inputs_survives_the_gptq_layout() -> None:
     weight = read_projection(pack_projection(linear, recipe), recipe)
 
     assert torch.equal(weight, linear.dequantize())
+
+
+@pytest.mark.parametrize("method", ["gptq", "rtn", "int8"])
+def test_a_damping_that_other_readers_take_is_always_written(method) -> None:
+    config = quantization_config(decide(QuantizeOptions(model="m", output="o", method=method)))
+
+    assert 0 < float(str(config["damp_percent"])) < 1
 
 
 @pytest.mark.parametrize(

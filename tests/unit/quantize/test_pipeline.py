@@ -69,6 +69,30 @@ def test_plain_rounding_is_served_as_the_nearest_weight_of_the_grid(
     )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "gptq", "desc_act": True},
+        {"method": "gptq", "sym": False},
+        {"method": "awq+gptq", "format": "gptq", "bits": 3},
+        {"method": "gptq", "format": "awq", "sym": True},
+        {"method": "awq", "bits": 2, "sym": True},
+    ],
+)
+def test_every_grid_and_layout_is_written_and_read(
+    model: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    run_quantize(model, tmp_path / "out", **options)
+
+    weights, source = read_weights(tmp_path / "out"), read_weights(model)
+    matrix, original = weights.get_matrix(PROJECTION), source.get(PROJECTION)
+    served = matrix.dequantize() if isinstance(matrix, Codes) else matrix
+    step = original.abs().max() / 2 ** (options.get("bits", 4) - 2)
+    if "awq" not in options["method"]:  # whose scales change the weights themselves
+        assert (served - original).abs().max() < step
+    assert torch.isfinite(served).all()
+
+
 def test_config_is_the_models_own_and_says_the_format(written, model: Path) -> None:
     output, _ = written
 

@@ -25,6 +25,8 @@ from tgi_cli.runtime.quantize.write_gptq import pack_gptq
 if TYPE_CHECKING:
     from torch import Tensor
 
+_UNUSED_DAMP = 0.01  # AutoGPTQ's default, of methods that damp nothing: its readers refuse 0
+
 
 def check_layout(recipe: QuantizeRecipe, shapes: Mapping[str, tuple[int, int]]) -> None:
     """Check that the words of the layout are full for shapes [N, K] by projection.
@@ -105,7 +107,7 @@ def quantization_config(recipe: QuantizeRecipe) -> dict[str, object]:
         "sym": recipe.symmetric,
         "lm_head": False,
         "checkpoint_format": "gptq",
-        "damp_percent": recipe.damp or 0.0,
+        "damp_percent": recipe.damp or _UNUSED_DAMP,
         "static_groups": not recipe.desc_act and recipe.damp is not None,
         "true_sequential": recipe.damp is not None,
     }
