@@ -36,6 +36,7 @@ def quantize(
     **flags: Any,
 ) -> None:
     """Quantise a model, and say what it costs in quality and gains in size and speed."""
+    can_resume = flags["evaluate"] is None and flags["backend"] in (None, "own")
     try:
         options = read_options({"model": model, "output": output, **flags})
         with quantize_screen(
@@ -46,6 +47,8 @@ def quantize(
         print_error(exc)
         exit_code = exc.exit_code
     except KeyboardInterrupt:
-        print_interrupted("--resume goes on with what is done")
+        print_interrupted(
+            "--resume goes on with what is done" if can_resume else "no model was written"
+        )
         exit_code = _INTERRUPTED
     raise typer.Exit(exit_code)

@@ -132,6 +132,15 @@ def test_ends_that_are_not_well_have_codes_of_their_own(
 
 
 @pytest.mark.parametrize(
+    "words", [["--evaluate", "x", "--against", "y"], ["m", "o", "--backend", "gptqmodel"]]
+)
+def test_nothing_is_promised_of_a_run_that_can_not_go_on(monkeypatch, words) -> None:
+    monkeypatch.setattr(runtime, "quantize_model", failing(KeyboardInterrupt()))
+
+    assert quantize(*words).stderr == "Interrupted: no model was written.\n"
+
+
+@pytest.mark.parametrize(
     ("words", "exit_code", "text"),
     [
         (["m"], 1, "Give the model and the folder to write"),

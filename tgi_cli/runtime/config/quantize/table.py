@@ -198,10 +198,12 @@ QUANTIZE_SETTINGS: tuple[QuantizeSetting, ...] = (
     ),
     _number("num_shard", STORAGE, "Devices that the model will be served on.", _positive),
     _number(
-        "shard_size", STORAGE, "Largest file of weights, such as 5GB.", parsers.num_bytes, "SIZE"
-    ),
-    _text(
-        "revision", CALIBRATION, "Branch, tag or commit of a model on the hub.", "NAME", note="main"
+        "shard_size",
+        STORAGE,
+        "Largest file of weights, such as 5GB.",
+        parsers.num_bytes,
+        "SIZE",
+        "5GB",
     ),
     _text(
         "calibration",
@@ -225,6 +227,7 @@ QUANTIZE_SETTINGS: tuple[QuantizeSetting, ...] = (
         note=str(DEFAULT_SEQUENCE_LENGTH),
     ),
     _number("seed", CALIBRATION, "Draws the windows.", parsers.count, note="0"),
+    _text("revision", RUN, "Branch, tag or commit of a model on the hub.", "NAME", note="main"),
     QuantizeSetting(
         name="device", group=RUN, help="Where it is solved.", parse=_device, metavar="cpu|cuda[:N]"
     ),
