@@ -100,7 +100,7 @@ def test_work_that_is_not_ours_is_left_alone(model: Path, tmp_path: Path) -> Non
     for resume in (False, True):
         refused(model, tmp_path / "out", ArgumentError, "isn't the work of", resume=resume)
 
-    assert (tmp_path / "out.partial" / "mine.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["mine.txt"]
 
 
 def test_an_output_in_the_models_folder_is_refused(model: Path) -> None:

@@ -126,6 +126,8 @@ def open_work(output: Path, state: State, *, resumes: bool) -> WorkFolder:
     """
     folder = partial_folder(output)
     folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / _STATE).exists() and any(each.name != _LOCK for each in folder.iterdir()):
+        raise ArgumentError(f"{folder.name} exists and isn't the work of an earlier run.")
     lock = (folder / _LOCK).open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,8 +155,6 @@ def read_state(output: Path) -> State | None:
 
 def _check_state(folder: Path, state: State, *, resumes: bool) -> None:
     path = folder / _STATE
-    if not path.exists() and any(entry.name != _LOCK for entry in folder.iterdir()):
-        raise ArgumentError(f"{folder.name} exists and isn't the work of an earlier run.")
     if path.exists() and not resumes:
         raise ArgumentError(
             f"{folder.name} holds the work of an earlier run.",
