@@ -1,7 +1,7 @@
 """Quantise the demo model by each method and print what each costs in quality, time and memory.
 
-`tgi quantize` itself does the work and the measuring, in a process for each method; here is only the
-table. KL is against the original on text that nothing was calibrated on.
+`tgi quantize` itself does the work and the measuring, in a process for each method; here is only
+the table. KL is against the original on text that nothing was calibrated on.
 """
 
 from __future__ import annotations
