@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 
+from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.files import gguf_bytes
 from tgi_cli.runtime.config.tensor_names import expected_tensors, gguf_name
-from tgi_cli.runtime.hub.locate import LocatedModel
+from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 from tgi_cli.runtime.models.weights import Weights
 
@@ -23,9 +25,16 @@ def permuted(tensor: torch.Tensor, num_heads: int) -> torch.Tensor:
 
 
 def write_gguf(
-    located: LocatedModel, path: Path, rope_divisors: Sequence[float] = (), **metadata: Any
+    located: LocatedModel,
+    path: Path,
+    rope_divisors: Sequence[float] = (),
+    ggml_types: Mapping[str, str] = {},
+    **metadata: Any,
 ) -> None:
-    """Write the model in fp32, with a tokenizer of made-up tokens; `metadata` replaces entries."""
+    """Write the model with a tokenizer of made-up tokens; `metadata` replaces entries.
+
+    `ggml_types` are the types of tensors whose names hold a part; the others are in fp32.
+    """
     model = located.config
     architecture = "llama" if model.family == "mistral" else model.family
     weights = Weights(WeightsReader(located.weights), model, "float32")
@@ -36,7 +45,10 @@ def write_gguf(
             tensor = permuted(tensor, model.num_heads)
         if architecture == "llama" and "k_proj" in name:
             tensor = permuted(tensor, model.num_kv_heads)
-        tensors[gguf_name(name)] = ("F32", list(shape), tensor.contiguous().numpy().tobytes())
+        kinds = [kind for part, kind in ggml_types.items() if part in name] or ["F32"]
+        values = tensor.contiguous().numpy()
+        raw = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kinds[0]]).tobytes()
+        tensors[gguf_name(name)] = (kinds[0], list(shape), raw)
     if rope_divisors:
         raw = struct.pack(f"<{len(rope_divisors)}f", *rope_divisors)
         tensors["rope_freqs.weight"] = ("F32", [len(rope_divisors)], raw)
@@ -60,6 +72,16 @@ def write_gguf(
         "tokenizer.ggml.eos_token_id": 2,
     }
     path.write_bytes(gguf_bytes(entries | metadata, tensors))
+
+
+BLOCKS = {"self_attn": "Q4_0", "down_proj": "Q8_0", "mlp": "Q4_1", "embed_tokens": "Q4_0"}
+
+
+def write_blocks(folder: Path) -> tuple[Path, Path]:
+    """Write a model in types that have a grid of their own; return it twice, as its own twin."""
+    write_tiny_checkpoint(folder / "source", hidden_size=128, head_dim=32, tie_word_embeddings=True)
+    write_gguf(locate_model(str(folder / "source")), folder / "model.gguf", ggml_types=BLOCKS)
+    return folder / "model.gguf", folder / "model.gguf"
 
 
 def llama3_divisors(head_dim: int, theta: float = 10000.0) -> list[float]:

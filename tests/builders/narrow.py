@@ -15,6 +15,10 @@ from torch import Tensor
 
 from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.quantized import change_config
+from tgi_cli.kernels.linear import Codes
+from tgi_cli.runtime.config.quantization import OnLoad
+from tgi_cli.runtime.config.quantization.on_load import Method
+from tgi_cli.runtime.layers.quantization import load_matrix
 
 _SIZES = {
     "hidden_size": 128,
@@ -24,7 +28,6 @@ _SIZES = {
     "max_position_embeddings": 256,
 }
 _BLOCK = (48, 32)
-_BLOCKSIZE = 64
 Quantised = tuple[dict[str, Tensor], Tensor]  # what is stored, by suffix; the same in fp32
 
 
@@ -86,19 +89,34 @@ def _int8_of_rows(weight: Tensor) -> Quantised:
     return {"weight": codes, "weight_scale": scale}, _times(codes, scale)
 
 
+def _int8_with_zeros(weight: Tensor) -> Quantised:
+    num_out = weight.shape[0]
+    groups = weight.view(num_out, -1, 32)
+    low, high = groups.amin(-1), groups.amax(-1)
+    scale = ((high - low) / 250).bfloat16()
+    zero = (-126 - low / scale.float()).round().to(torch.int8)
+    whole, shift = (each.repeat_interleave(32, 1).float() for each in (scale, zero))
+    codes = (weight / whole + shift).round().clamp(-128, 127).to(torch.int8)
+    stored = {"weight": codes, "weight_scale": scale, "weight_zero_point": zero}
+    return stored, _times(codes.float() - shift, whole)
+
+
 def _bitsandbytes_int8(weight: Tensor) -> Quantised:
     largest = weight.abs().amax(1)
     codes = (weight / largest[:, None] * 127).round().to(torch.int8)
     return {"weight": codes, "SCB": largest}, _times(codes, (largest / 127)[:, None])
 
 
-def _four_bits(kind: str, *, is_nested: bool = False) -> Callable[[Tensor], Quantised]:
-    """Random codes and tables: what matters here is that they are found and multiplied."""
+def _four_bits(
+    kind: str, *, is_nested: bool = False, blocksize: int = 64
+) -> Callable[[Tensor], Quantised]:
+    """Random codes and a random table: what matters here is that they are found and multiplied."""
 
     def quantise(weight: Tensor) -> Quantised:
-        shape, num_blocks = weight.shape, weight.numel() // _BLOCKSIZE
+        shape, num_blocks = weight.shape, weight.numel() // blocksize
         codes = torch.randint(0, 16, (weight.numel(),), dtype=torch.uint8)
-        table, state = torch.randn(16), {"quant_type": kind, "blocksize": 64, "shape": list(shape)}
+        table = torch.randn(16, generator=torch.Generator().manual_seed(5))  # alike in all
+        state = {"quant_type": kind, "blocksize": blocksize, "shape": list(shape)}
         absmax = torch.rand(num_blocks) * 0.1
         stored = {"weight": (codes[::2] << 4 | codes[1::2])[:, None], "weight.quant_map": table}
         if is_nested:
@@ -112,7 +130,7 @@ def _four_bits(kind: str, *, is_nested: bool = False) -> Callable[[Tensor], Quan
         stored[f"weight.quant_state.bitsandbytes__{kind}"] = torch.tensor(
             list(text), dtype=torch.uint8
         )
-        plain = _times(table[codes.int()], absmax.repeat_interleave(_BLOCKSIZE))
+        plain = _times(table[codes.int()], absmax.repeat_interleave(blocksize))
         return stored, plain.view(shape)
 
     return quantise
@@ -127,8 +145,16 @@ NARROW = {
     "fbgemm": Narrow({**_FBGEMM, "activation_scale_ub": 1200.0}, _fp8_of_rows),
     "float-quantized": Narrow(_compressed("float-quantized", "float", "channel"), _fp8_of_rows),
     "int-quantized": Narrow(_compressed("int-quantized", "int", "channel"), _int8_of_rows),
+    "int-quantized-asym": Narrow(
+        _compressed("int-quantized", "int", "group", group_size=32, symmetric=False),
+        _int8_with_zeros,
+    ),
     "bitsandbytes": Narrow(_bitsandbytes(load_in_8bit=True), _bitsandbytes_int8),
     "nf4": Narrow(_bitsandbytes(load_in_4bit=True, bnb_4bit_quant_type="nf4"), _four_bits("nf4")),
+    "nf4-blocks-over-rows": Narrow(  # of 192 inputs
+        _bitsandbytes(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        _four_bits("nf4", blocksize=128),
+    ),
     "fp4": Narrow(_bitsandbytes(load_in_4bit=True), _four_bits("fp4")),
     "nf4-nested": Narrow(
         _bitsandbytes(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True),
@@ -137,8 +163,13 @@ NARROW = {
 }
 
 
-def write_narrow(folder: Path, narrow: Narrow, **model: Any) -> tuple[Path, Path]:
-    """Write both checkpoints; return their folders, the narrow one first."""
+def write_narrow(
+    folder: Path, narrow: Narrow, *, quantized: tuple[str, ...] = ("_proj",), **model: Any
+) -> tuple[Path, Path]:
+    """Write both checkpoints; return their folders, the narrow one first.
+
+    Modules whose names end with one of `quantized` are converted.
+    """
     packed_folder, plain_folder = folder / "packed", folder / "plain"
     write_tiny_checkpoint(plain_folder, **{**_SIZES, **model})
     shutil.copytree(plain_folder, packed_folder)
@@ -146,8 +177,8 @@ def write_narrow(folder: Path, narrow: Narrow, **model: Any) -> tuple[Path, Path
     packed = dict(plain)
     torch.manual_seed(11)
     for name in sorted(plain):
-        if name.endswith("_proj.weight"):
-            module = name.removesuffix(".weight")
+        module = name.removesuffix(".weight")
+        if name != module and module.endswith(quantized):
             del packed[name]
             stored, plain[name] = narrow.quantise(plain[name])
             packed |= {f"{module}.{suffix}": tensor for suffix, tensor in stored.items()}
@@ -155,3 +186,17 @@ def write_narrow(folder: Path, narrow: Narrow, **model: Any) -> tuple[Path, Path
     save_file(packed, packed_folder / "model.safetensors")
     change_config(packed_folder, quantization_config=narrow.config)
     return packed_folder, plain_folder
+
+
+def write_loaded(folder: Path, method: Method) -> tuple[Path, Path]:
+    """Write a plain model, and the twin that `method` makes of it while it is loaded."""
+    source, twin = folder / "source", folder / "twin"
+    write_tiny_checkpoint(source, **_SIZES)
+    shutil.copytree(source, twin)
+    tensors = load_file(source / "model.safetensors")
+    for name, weight in tensors.items():
+        if name.endswith("_proj.weight"):
+            matrix = load_matrix(OnLoad(method=method), {"weight": weight})
+            tensors[name] = matrix.dequantize() if isinstance(matrix, Codes) else matrix
+    save_file(tensors, twin / "model.safetensors")
+    return source, twin

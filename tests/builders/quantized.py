@@ -147,6 +147,21 @@ def write_quantized(
     return packed_folder, plain_folder
 
 
+def split_in_two(folder: Path) -> None:
+    """Put every other tensor into a second file, so that no projection is whole in one."""
+    whole = folder / "model.safetensors"
+    tensors = load_file(whole)
+    whole.unlink()
+    names = sorted(tensors)
+    places: dict[str, str] = {}
+    for index in range(2):
+        file = f"model-{index + 1:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in names[index::2]}, folder / file)
+        places |= dict.fromkeys(names[index::2], file)
+    listing = json.dumps({"metadata": {}, "weight_map": places})
+    (folder / "model.safetensors.index.json").write_text(listing)
+
+
 def change_config(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

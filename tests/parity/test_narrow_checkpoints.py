@@ -7,11 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.model import make_runner, prompt_logits
-from tests.builders.narrow import NARROW, write_narrow
+from tests.builders.narrow import NARROW, write_loaded, write_narrow
 from tests.parity.test_quantized_checkpoints import (
     PROMPT,
     assert_alike,
@@ -20,12 +19,10 @@ from tests.parity.test_quantized_checkpoints import (
     needs_native,
 )
 from tgi_cli.kernels import native
-from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import OnLoad
 from tgi_cli.runtime.config.quantization.on_load import Method
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Determinism
-from tgi_cli.runtime.layers.quantization import load_matrix
 
 
 def quantised_on_load(folder: Path, method: Method) -> EngineConfig:
@@ -41,30 +38,45 @@ def test_a_format_computes_what_its_plain_twin_does(name: str, tmp_path: Path) -
 
 
 @needs_native
+@pytest.mark.parametrize("name", ["fp8", "fbgemm", "int-quantized", "bitsandbytes", "nf4"])
+def test_a_quantised_head_is_served_whatever_the_lists_say(name: str, tmp_path: Path) -> None:
+    parts = ("_proj", "lm_head")
+
+    assert_alike(write_narrow(tmp_path, NARROW[name], quantized=parts, vocab_size=320))
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["fp8-blocks", "int-quantized-asym", "nf4"])
+def test_heads_may_be_wider_than_the_hidden_size(name: str, tmp_path: Path) -> None:
+    assert_alike(write_narrow(tmp_path, NARROW[name], head_dim=64))
+
+
+@needs_native
 @pytest.mark.parametrize("name", ["fp8", "nf4"])
 def test_biases_and_a_tied_head_stay_plain(name: str, tmp_path: Path) -> None:
     assert_alike(write_narrow(tmp_path, NARROW[name], family="qwen2", tie_word_embeddings=True))
 
 
+def test_blocks_that_run_over_the_ends_of_rows_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    packed, _ = write_narrow(tmp_path, NARROW["nf4-blocks-over-rows"])
+
+    make_runner(config_of(packed))
+
+    assert "event=dequantised projections=2:" in caplog.text  # down, of two layers
+
+
 @needs_native
 @pytest.mark.parametrize("method", OnLoad.methods)
 def test_quantising_while_loading_touches_projections_only(method: Method, tmp_path: Path) -> None:
-    write_tiny_checkpoint(tmp_path / "source", hidden_size=128, head_dim=32)
-    (tmp_path / "twin").mkdir()
-    tensors = load_file(tmp_path / "source/model.safetensors")
-    for name, weight in tensors.items():
-        if name.endswith("_proj.weight"):
-            matrix = load_matrix(OnLoad(method=method), {"weight": weight})
-            tensors[name] = matrix.dequantize() if isinstance(matrix, Codes) else matrix
-    for path in (tmp_path / "source").iterdir():
-        (tmp_path / "twin" / path.name).write_bytes(path.read_bytes())
-    save_file(tensors, tmp_path / "twin/model.safetensors")
+    source, twin = write_loaded(tmp_path, method)
 
-    logits = prompt_logits(quantised_on_load(tmp_path / "source", method), PROMPT, 16)
+    logits = prompt_logits(quantised_on_load(source, method), PROMPT, 16)
 
-    expected = logits_of(tmp_path / "twin")
+    expected = logits_of(twin)
     assert (logits - expected).norm() / expected.norm() < 1e-3
-    assert not torch.equal(logits, logits_of(tmp_path / "source"))
+    assert not torch.equal(logits, logits_of(source))
 
 
 @needs_native

@@ -16,6 +16,7 @@ from tests.builders.quantized import (
     change_config,
     compressed,
     gptq,
+    split_in_two,
     write_quantized,
 )
 from tgi_cli.kernels import decoder, native
@@ -132,20 +133,42 @@ def test_act_order_has_the_same_bits_in_one_call_and_layer_by_layer(
     assert torch.equal(in_one_call, one_by_one)
 
 
-@pytest.mark.parametrize(("recipe", "is_told"), [(gptq(order="uneven"), True), (AWQ, False)])
-def test_what_has_no_kernel_is_told(
-    recipe: Recipe, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("recipe", "plain_parts", "num_told"),
+    [
+        (gptq(order="uneven"), (), 14),
+        (ACT_ORDERS, (), 10),  # q, k, v, gate and up of two layers
+        (PARTLY_AWQ, ("q_proj",), 4),  # k and v
+        (AWQ, (), 0),
+    ],
+    ids=["uneven", "unlike", "awq-but-q", "awq"],
+)
+def test_what_no_grid_holds_is_told(
+    recipe: Recipe,
+    plain_parts: tuple[str, ...],
+    num_told: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config = config_of(write_quantized(tmp_path, recipe)[0])
+    config = config_of(write_quantized(tmp_path, recipe, plain_parts=plain_parts)[0])
 
     make_runner(config)
 
-    assert ("event=dequantised projections=14" in caplog.text) == is_told
+    assert (f"event=dequantised projections={num_told}:" in caplog.text) == (num_told > 0)
+    assert ("event=dequantised" in caplog.text) == (num_told > 0)
 
 
 @needs_native
 def test_biases_stay_with_their_projections(tmp_path: Path) -> None:
     assert_alike(write_quantized(tmp_path, AWQ, family="qwen2"))
+
+
+@needs_native
+def test_sizes_and_files_may_be_of_any_number(tmp_path: Path) -> None:
+    packed, plain = write_quantized(tmp_path, AWQ, head_dim=64)  # not hidden size / heads
+    split_in_two(packed)
+
+    assert_alike((packed, plain))
 
 
 @needs_native

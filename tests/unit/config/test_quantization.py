@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.builders.narrow import NARROW
 from tests.builders.quantized import AWQ, MARLIN, compressed, gptq
 from tests.builders.serving import CONFIG, hardware, model_facts
 from tgi_cli.errors import ArgumentError, CorruptModelError, StartError, UnsupportedModelError
@@ -77,41 +79,60 @@ def test_what_cannot_be_read_is_refused_by_key(config, error, reason):
         parse_quantization(config, "config.json: quantization_config")
 
 
-@given(
-    method=st.sampled_from(["awq", "gptq", "marlin", "compressed-tensors"]),
-    values=st.dictionaries(
-        st.sampled_from(
-            [*GPTQ, *AWQ.config, *COMPRESSED, "meta", "w_bit", "q_group_size", "lm_head", "dynamic"]
-        ),
-        st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-            lambda inner: (
-                st.lists(inner, max_size=3)
-                | st.dictionaries(st.sampled_from(["weights", "format", "x"]), inner, max_size=3)
-            ),
-            max_leaves=6,
-        ),
+_CONFIGS = {name: narrow.config for name, narrow in NARROW.items()} | {
+    "awq": AWQ.config,
+    "compressed": COMPRESSED,
+    "gptq": {**GPTQ, "meta": {"quantizer": ["gptqmodel:7.6.0"]}, "lm_head": True, "dynamic": None},
+    "marlin": MARLIN.config,
+    "old-awq": {"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
+}
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["group", "tensor", "block", "gptq_v2", "re:.*", "re:(a+)+$", 8, 64]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["weights", "format", "x"]), inner, max_size=3)
     ),
+    max_leaves=6,
 )
-@settings(max_examples=200, deadline=None)
-def test_any_object_is_a_format_or_a_clear_error(method, values):
-    base = {"gptq": GPTQ, "awq": AWQ.config, "marlin": MARLIN.config}.get(method, COMPRESSED)
+
+
+def with_value(config: Any, path: list[int], value: Any) -> Any:
+    """Return a copy with one value replaced, at the place to which the numbers lead."""
+    if not path or not isinstance(config, dict) or not config:
+        return value
+    key = sorted(config)[path[0] % len(config)]
+    return {**config, key: with_value(config[key], path[1:], value)}
+
+
+@given(
+    name=st.sampled_from(sorted(_CONFIGS)),
+    path=st.lists(st.integers(0, 20), min_size=1, max_size=4),
+    value=_JSON,
+)
+@settings(max_examples=300, deadline=None)
+def test_any_object_is_a_format_or_a_clear_error(name, path, value):
+    config = with_value(_CONFIGS[name], path, value)
     quantization, message = None, ""
     try:
-        quantization = parse_quantization({**base, **values, "quant_method": method}, "x")
+        quantization = parse_quantization(config, "x")
     except StartError as exc:
         message = exc.message
 
     assert (quantization is None) == bool(message)
     assert len(message) < 400
     if quantization is not None:
-        encoded = msgspec.json.encode(
-            WeightsSource(
-                kind="safetensors", files=(), num_bytes=0, num_parameters=0,
-                quantization=quantization,
-            )
-        )  # fmt: skip
-        assert msgspec.json.decode(encoded, type=WeightsSource).quantization == quantization
+        source = WeightsSource(
+            kind="safetensors", files=(), num_bytes=0, num_parameters=0, quantization=quantization
+        )
+        decoded = msgspec.json.decode(msgspec.json.encode(source), type=WeightsSource)
+        assert decoded.quantization == quantization
+        with contextlib.suppress(ValueError):  # sizes that the format can't have
+            assert quantization.tensors(128, 192)
 
 
 def test_older_files_of_autoawq_have_other_keys():

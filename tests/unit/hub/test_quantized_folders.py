@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tests.builders.model import engine_config, make_runner
@@ -14,6 +18,7 @@ from tests.builders.quantized import AWQ, change_config, compressed, gptq, write
 from tgi_cli.errors import CorruptModelError
 from tgi_cli.runtime.config.quantization import Awq, Gptq, PackQuantized
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
+from tgi_cli.runtime.hub.safetensors_file import ITEM_BYTES
 
 Q_PROJ = "model.layers.0.self_attn.q_proj"
 
@@ -116,6 +121,50 @@ def test_numbers_that_no_weight_has_end_the_start_by_tensor(changes, reason, fol
 
     with pytest.raises(CorruptModelError, match=f"{Q_PROJ}.{reason}"):
         load(tmp_path)
+
+
+_SIZES = st.lists(st.sampled_from([0, 1, 2, 16, 128, 1 << 31, 1 << 62, -1, True]), max_size=4)
+
+
+@given(
+    suffix=st.sampled_from(["qweight", "qzeros", "scales", "g_idx"]),
+    entry=st.fixed_dictionaries(
+        {},
+        optional={
+            "dtype": st.sampled_from([*ITEM_BYTES, "Q4_0", 3]),
+            "shape": _SIZES | st.none(),
+            "data_offsets": st.lists(st.integers(-1, 1 << 40), min_size=1, max_size=3),
+        },
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_header_that_lies_of_a_tensor_is_refused(suffix, entry, folder):
+    raw = (folder / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    name = f"{Q_PROJ}.{suffix}"
+    is_changed = any(header[name][key] != value for key, value in entry.items())
+    header[name] |= entry
+    text = json.dumps(header).encode()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for path in folder.iterdir():
+            (Path(temporary) / path.name).write_bytes(path.read_bytes())
+        changed = len(text).to_bytes(8, "little") + text + raw[start:]
+        (Path(temporary) / "model.safetensors").write_bytes(changed)
+
+        with pytest.raises(CorruptModelError) if is_changed else contextlib.nullcontext():
+            locate_model(temporary)
+
+
+def test_names_with_a_prefix_are_refused_by_the_first_that_is_missing(folder, tmp_path):
+    with_tensors(folder, tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    renamed = {name.replace("model.", "model.language_model.", 1): t for name, t in tensors.items()}
+    save_file(renamed, tmp_path / "model.safetensors")
+
+    with pytest.raises(CorruptModelError, match=r"'model.embed_tokens.weight' .* is missing"):
+        locate_model(str(tmp_path))
 
 
 def test_a_plain_checkpoint_that_says_it_is_quantised_is_refused(tmp_path):

@@ -121,6 +121,30 @@ def test_int_quantized_is_read(group_size):
     assert torch.equal(matrix.dequantize(), codes.float() * whole)
 
 
+@given(lowest=st.integers(-128, 127), seed=st.integers(0, 99), has_one=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_int_quantized_zero_points_are_subtracted(lowest, seed, has_one):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(lowest, 128, (3, 32), generator=generator, dtype=torch.int8)
+    shape = (1,) if has_one else (3, 2)
+    zeros = torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8)
+    scales = (torch.rand(shape, generator=generator) + 0.5).bfloat16()
+    format = IntQuantized(
+        group_size=None if has_one else 16, is_symmetric=False, has_one_scale=has_one
+    )
+
+    matrix = load_matrix(
+        format, {"weight": codes, "weight_scale": scales, "weight_zero_point": zeros}
+    )
+
+    assert isinstance(matrix, Codes)
+    whole, shift = (
+        each.float() if has_one else each.float().repeat_interleave(16, 1)
+        for each in (scales, zeros)
+    )
+    assert torch.equal(matrix.dequantize(), (codes.float() - shift) * whole)
+
+
 @pytest.mark.parametrize("method", ["eetq", "fp8"])
 def test_the_kernels_multiply_what_was_made(method):
     matrix, x = made(method, randn(45, 67)), randn(33, 67, seed=5)

@@ -23,7 +23,7 @@ from tests.builders.packers import (
 from tgi_cli.kernels import linear
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import Awq, Gptq, Marlin, PackQuantized
-from tgi_cli.runtime.layers.linear import Projection, fuse
+from tgi_cli.runtime.layers.linear import Projection, side_by_side
 from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 from tgi_cli.runtime.layers.quantization.bit_stream import unpack
 
@@ -137,7 +137,7 @@ def test_matrices_with_and_without_offsets_are_one_product():
     matrices = [load_matrix(gptq(8), pack_gptq(grid, 8, version=2)) for grid in grids]
     x = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
 
-    fused = fuse(matrices, [None, None])
+    fused = Projection(side_by_side(matrices))
 
     assert fused.num_bytes < 96 * 96 * 2  # still 8 bits
     assert torch.equal(fused(x), torch.cat([Projection(matrix)(x) for matrix in matrices], 1))

@@ -25,6 +25,7 @@ from tgi_cli.runtime.config.gguf_config import parse_gguf_metadata
 from tgi_cli.runtime.config.hf_config import parse_hf_config
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
 from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.quantization.format import HEAD
 from tgi_cli.runtime.config.stored_tensors import num_parameters
 from tgi_cli.runtime.hub.check_tensors import check_tensors
 from tgi_cli.runtime.hub.convert.names import pickle_files
@@ -182,6 +183,9 @@ def _checked_weights(
         WeightsSource,
     )
     reader = WeightsReader(source)
+    if quantization is not None:
+        has_codes = not reader.parts_of(HEAD) <= {"weight", "bias"}
+        quantization = msgspec.structs.replace(quantization, converts_head=has_codes)
     check_tensors(config, reader, quantization)
     return msgspec.structs.replace(
         source,

@@ -59,6 +59,11 @@ class WeightsReader:
         file = self._places.get(stored)
         return None if file is None else (file.path, file.tensors[stored])
 
+    def parts_of(self, module: str) -> frozenset[str]:
+        """Return what is stored of a module, such as "weight" and "bias"."""
+        start = f"{module}."
+        return frozenset(n.removeprefix(start) for n in self._places if n.startswith(start))
+
     def read(self, name: str) -> RawTensor:
         """Return a tensor that `check_tensors` has found."""
         stored = self._stored_name(name)

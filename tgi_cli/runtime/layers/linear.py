@@ -1,4 +1,4 @@
-"""Projections. A `LinearMethod` per weight format multiplies; fused projections are one product."""
+"""Projections. A `LinearMethod` multiplies; those with the same input may be one product."""
 
 from __future__ import annotations
 
@@ -41,19 +41,11 @@ class Projection:
         return out
 
 
-def fuse(
-    weights: list[Tensor | Codes], biases: list[Tensor | None], *, gated: bool = False
-) -> Projection:
-    """Make one projection of several with the same input; outputs stand side by side.
+def side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:
+    """Return weights [N, K] with the same input as one: on a grid if the same one holds them all.
 
-    With `gated` they are two, gate and up, and the output is silu(gate) * up.
+    Else it is plain; in fp32 if any of them was on a grid.
     """
-    assert all(b is None for b in biases) or all(b is not None for b in biases), "mixed biases"
-    bias = None if biases[0] is None else torch.cat([b for b in biases if b is not None])
-    return Projection(_side_by_side(weights), bias, gated=gated)
-
-
-def _side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:
     codes = [weight for weight in weights if isinstance(weight, Codes)]
     plain = [weight for weight in weights if not isinstance(weight, Codes)]
     if not codes:

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
-from tgi_cli.runtime.layers.linear import LinearMethod, Projection, fuse
+from tgi_cli.runtime.layers.linear import LinearMethod, Projection
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
 
@@ -35,9 +35,9 @@ class SelfAttention:
         self._scale = config.head_dim**-0.5
         self._backend = backend
         parts = [f"{prefix}.{part}_proj" for part in "qkv"]
-        self.qkv: LinearMethod = fuse(
-            [weights.get_matrix(f"{part}.weight") for part in parts],
-            [weights.get_if(config.attention_bias, f"{part}.bias") for part in parts],
+        self.qkv: LinearMethod = Projection(
+            weights.get_side_by_side([f"{part}.weight" for part in parts]),
+            weights.get_if(config.attention_bias, *(f"{part}.bias" for part in parts)),
         )
         self.out: LinearMethod = Projection(
             weights.get_matrix(f"{prefix}.o_proj.weight"),
@@ -76,9 +76,9 @@ class GatedFeedForward:
 
     def __init__(self, config: ModelConfig, weights: Weights, prefix: str) -> None:
         parts = [f"{prefix}.gate_proj", f"{prefix}.up_proj"]
-        self.gate_up: LinearMethod = fuse(
-            [weights.get_matrix(f"{part}.weight") for part in parts],
-            [weights.get_if(config.mlp_bias, f"{part}.bias") for part in parts],
+        self.gate_up: LinearMethod = Projection(
+            weights.get_side_by_side([f"{part}.weight" for part in parts]),
+            weights.get_if(config.mlp_bias, *(f"{part}.bias" for part in parts)),
             gated=True,
         )
         self.down: LinearMethod = Projection(

@@ -45,8 +45,8 @@ def load_model(
     model = MODELS[config.family](config, weights, backend)
     if weights.num_dequantized:
         _log.warning(
-            "event=dequantised projections=%d dtype=%s: no native kernel has their grid",
+            "event=dequantised projections=%d: no native kernel has their grid, or parts of one "
+            "product differ; they take more memory",
             weights.num_dequantized,
-            dtype,
         )
     return model

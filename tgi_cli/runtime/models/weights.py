@@ -19,6 +19,7 @@ from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
 from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.tensor_names import projections
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
+from tgi_cli.runtime.layers.linear import side_by_side
 from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 
 _PLAIN_TYPES = {
@@ -56,7 +57,7 @@ class Weights:
         self._reader = reader
         self._quantization = quantization
         self._sizes = projections(config)
-        self.num_dequantized = 0  # quantised projections that the kernels have no grid for
+        self.num_dequantized = 0  # quantised projections that no one grid of the kernels holds
         self._converted = frozenset(quantization.converted_of(self._sizes) if quantization else ())
         self._keeps_grid = keeps_grid
         self._config = config
@@ -87,6 +88,17 @@ class Weights:
             codes = Codes(undo(codes.codes), undo(codes.scales), offsets, codes.group_size)
         return codes
 
+    def get_side_by_side(self, names: list[str]) -> Tensor | Codes:
+        """Return the weights of projections that are one product: on a grid if it holds them all.
+
+        If only some of them are quantised, or not alike, all are plain, in fp32.
+        """
+        parts = [self.get_matrix(name) for name in names]
+        whole = side_by_side(parts)
+        if not isinstance(whole, Codes):
+            self.num_dequantized += sum(isinstance(part, Codes) for part in parts)
+        return whole
+
     def _read_quantized(self, quantization: Quantization, module: str) -> Tensor | Codes:
         suffixes = quantization.tensors(*self._sizes[module])
         names = {suffix: f"{module}.{suffix}" for suffix in suffixes}
@@ -114,8 +126,8 @@ class Weights:
     def _num_heads(self, name: str) -> int:
         return self._config.num_heads if "q_proj" in name else self._config.num_kv_heads
 
-    def get_if(self, wanted: bool, name: str) -> Tensor | None:
-        return self.get(name) if wanted else None
+    def get_if(self, wanted: bool, *names: str) -> Tensor | None:
+        return torch.cat([self.get(name) for name in names]) if wanted else None
 
 
 def _bytes_of(raw: RawTensor) -> Tensor:

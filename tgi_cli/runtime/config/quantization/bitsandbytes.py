@@ -6,17 +6,11 @@ int8 activations; with weights alone in int8 none are needed. nf4 and fp4: QLoRA
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
-from tgi_cli.runtime.config.quantization.format import (
-    FP32,
-    HEAD,
-    INT8,
-    Format,
-    StoredTensor,
-)
+from tgi_cli.runtime.config.quantization.format import FP32, INT8, Format, StoredTensor
 from tgi_cli.runtime.config.quantization.values import module_names
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -94,18 +88,14 @@ def parse_bitsandbytes(fields: Fields) -> BitsAndBytesInt8 | Nf4 | Fp4:
             f"{fields.source}: exactly one of load_in_4bit and load_in_8bit must be true."
         )
     unconverted = module_names(fields, "llm_int8_skip_modules")
-    # Without a list transformers leaves the head alone; with one it leaves what the list says.
-    names: dict[str, Any] = {
-        "unconverted": unconverted,
-        "converts_head": bool(unconverted) and HEAD not in unconverted,
-    }
     if not has_four:
-        return BitsAndBytesInt8(**names)
-    names["is_nested"] = fields.flag("bnb_4bit_use_double_quant", default=False)
+        return BitsAndBytesInt8(unconverted=unconverted)
+    is_nested = fields.flag("bnb_4bit_use_double_quant", default=False)
     kind = fields.text("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise fields.wrong("bnb_4bit_quant_type", kind, "'nf4' or 'fp4'")
-    return Nf4(**names) if kind == "nf4" else Fp4(**names)
+    format = Nf4 if kind == "nf4" else Fp4
+    return format(is_nested=is_nested, unconverted=unconverted)
 
 
 def _any_of(shapes: tuple[tuple[int, ...], ...], dtypes: frozenset[str]) -> StoredTensor:

@@ -62,24 +62,29 @@ class PackQuantized(Format, frozen=True, kw_only=True, tag="pack-quantized"):
 
 
 class IntQuantized(Format, frozen=True, kw_only=True, tag="int-quantized"):
-    """w[n, k] = q * s in 8 bits, with s of n and the group of k."""
+    """w[n, k] = (q - z) * s in 8 signed bits, with z and s of n and the group of k."""
 
     methods: ClassVar = ("compressed-tensors",)
     note: ClassVar = "weights only, activations stay float32"
 
     group_size: int | None  # None: one group
+    is_symmetric: bool = True
     has_one_scale: bool = False  # of the whole tensor
 
     def tensors(self, num_out: int, num_in: int) -> dict[str, StoredTensor]:
         groups = num_groups(num_in, self.group_size)
         scale_shape = (1,) if self.has_one_scale else (num_out, groups)
-        return {
+        tensors = {
             "weight": StoredTensor((num_out, num_in), INT8),
             "weight_scale": StoredTensor(scale_shape, HALVES),
         }
+        if not self.is_symmetric:
+            tensors["weight_zero_point"] = StoredTensor(scale_shape, INT8)
+        return tensors
 
     def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
-        return num_out * (num_in + 4 * num_groups(num_in, self.group_size))
+        groups = num_groups(num_in, self.group_size)
+        return num_out * (num_in + (4 if self.is_symmetric else 8) * groups)
 
 
 def parse_compressed_tensors(fields: Fields) -> PackQuantized | IntQuantized | FloatQuantized:
@@ -144,16 +149,13 @@ def _int_quantized(weights: Fields, unconverted: tuple[str, ...]) -> IntQuantize
     check_bits(weights, "num_bits", (8,))
     if (weights.text("type") or "int") != "int":
         raise weights.wrong("type", weights.get("type"), "'int'")
-    if not weights.flag("symmetric", default=True):
-        raise UnsupportedModelError(
-            f"{weights.source}: int-quantized weights with zero points aren't supported."
-        )
     strategy = weights.text("strategy") or "tensor"
     if strategy not in ("group", "channel", "tensor"):
         raise weights.wrong("strategy", strategy, "'group', 'channel' or 'tensor'")
     is_grouped = strategy == "group"
     return IntQuantized(
         group_size=weights.size("group_size", limit=MAX_GROUP_SIZE) if is_grouped else None,
+        is_symmetric=weights.flag("symmetric", default=True),
         has_one_scale=strategy == "tensor",
         unconverted=unconverted,
     )

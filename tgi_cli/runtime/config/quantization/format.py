@@ -51,7 +51,7 @@ class Format(
 
     unconverted: tuple[str, ...] = ()  # names or patterns of modules
     converted: tuple[str, ...] = ()  # if there are any, no others are converted
-    converts_head: bool = False
+    converts_head: bool = False  # by the files: what lists and flags say of it differs by writer
 
     def converted_of(self, modules: Iterable[str]) -> tuple[str, ...]:
         """Return those of a model's projections that are stored in this format, in their order."""

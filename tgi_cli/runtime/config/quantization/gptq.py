@@ -91,7 +91,6 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         or fields.text("format")
         or ("marlin" if fields.flag("is_marlin_format", default=False) else "gptq")
     )
-    converts_head = fields.flag("lm_head", default=False)
     unconverted = module_names(fields, "modules_to_not_convert")
     converted = module_names(fields, "modules_in_block_to_quantize")
     if layout == "marlin" or fields.text("quant_method") == "marlin":
@@ -102,7 +101,6 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
             )
         return Marlin(
             group_size=group_size,
-            converts_head=converts_head,
             unconverted=unconverted,
             converted=converted,
         )
@@ -118,7 +116,6 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         has_act_order=has_act_order,
         stores_zero_minus_one=layout == "gptq",
         borrows=layout == "gptq" and _is_by_gptqmodel(fields),
-        converts_head=converts_head,
         unconverted=unconverted,
         converted=converted,
     )

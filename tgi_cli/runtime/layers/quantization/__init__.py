@@ -68,7 +68,7 @@ _LOADERS: dict[type[Quantization], Loader] = {
     Fp4: bitsandbytes.read_4bit,
     Fp8: read_fp8,
     Gptq: _on_grid(read_gptq),
-    IntQuantized: read_int8,
+    IntQuantized: _on_grid(read_int8),
     Marlin: _on_grid(read_marlin),
     Nf4: bitsandbytes.read_4bit,
     OnLoad: _quantize,

@@ -66,8 +66,8 @@ def matrix_of(stored: GroupedCodes) -> Tensor | Codes:
 
 
 def _in_int8(stored: GroupedCodes, codes: Tensor, order: Tensor | None) -> Codes:
-    zeros = stored.zeros.repeat_interleave(stored.group_size, 1)
-    steps = codes.short() - zeros.short()
+    in_groups = codes.unflatten(1, (-1, stored.group_size)).short()
+    steps = (in_groups - stored.zeros.short()[..., None]).flatten(1)
     offsets = None
     if int(steps.min()) >= -_INT8_ZERO and int(steps.max()) < _INT8_ZERO:
         scales = _narrow(stored.scales)

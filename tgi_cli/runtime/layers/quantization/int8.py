@@ -1,9 +1,9 @@
 """int8 with a scale for each row, or for groups of it: read from files, or made of plain weights.
 
-    w[n, k] = q[n, k] * s[n, g]        g: the group of k
+    w[n, k] = (q[n, k] - z[n, g]) * s[n, g]        g: the group of k
 
-Weights only: activations stay fp32, where others quantise them too. Made with s = max|w[n]| / 127
-and q rounded half to even, as EETQ does it.
+Weights only: activations stay fp32, where others quantise them too. Made with s = max|w[n]| / 127,
+z = 0 and q rounded half to even, as EETQ does it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,26 @@ from torch import Tensor
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.quantization import IntQuantized
 from tgi_cli.runtime.layers.quantization.errors import BadTensorError
-from tgi_cli.runtime.layers.quantization.grouped_codes import check_scales
+from tgi_cli.runtime.layers.quantization.grouped_codes import GroupedCodes, check_scales
 
 LARGEST = 127
 
 
-def read_int8(format: IntQuantized, tensors: Mapping[str, Tensor]) -> Codes:
-    """Return compressed-tensors' int-quantized weight."""
-    codes = tensors["weight"]
-    scales = check_scales("weight_scale", tensors["weight_scale"]).float()
+def read_int8(format: IntQuantized, tensors: Mapping[str, Tensor]) -> GroupedCodes:
+    """Return the codes of compressed-tensors' int-quantized weight."""
+    codes = _unsigned(tensors["weight"])
+    scales = check_scales("weight_scale", tensors["weight_scale"])
+    zeros = torch.zeros_like(scales, dtype=torch.int8)
+    if not format.is_symmetric:
+        zeros = tensors["weight_zero_point"]
     if format.has_one_scale:
-        scales = scales.expand(codes.shape[0])[:, None]
-    return Codes(codes, scales.contiguous(), None, codes.shape[1] // scales.shape[1])
+        scales, zeros = (each.expand(len(codes), 1) for each in (scales, zeros))
+    return GroupedCodes(codes, _unsigned(zeros).int(), scales.contiguous(), bits=8)
+
+
+def _unsigned(values: Tensor) -> Tensor:
+    """Return int8 values plus 128, in uint8."""
+    return values.view(torch.uint8) ^ 128
 
 
 def quantize_int8(weight: Tensor) -> Codes:
