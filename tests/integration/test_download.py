@@ -197,8 +197,13 @@ def test_the_hub_learns_nothing_but_what_is_asked_for(command: Command, hub: Fak
         ([f"{MODEL}@v9"], 3, "no revision 'v9'"),
         ([MODEL, "--offline"], 3, "isn't in the cache"),
         (["somebody/quants"], 2, "2 GGUF files would do"),
-        ([MODEL, "--cache-dir", "a", "--local-dir", "b"], 2, "not both"),
+        (
+            [MODEL, "--cache-dir", "a", "--local-dir", "b"],
+            2,
+            "Error: give --cache-dir or --local-dir",
+        ),
         (["./nowhere"], 3, "no such file or folder"),
+        (["a" * 5_000], 3, "neither a path nor a hub id"),
     ],
 )
 def test_each_outcome_has_its_code(

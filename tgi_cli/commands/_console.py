@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from tgi_cli.errors import ArgumentError, StartError
+from tgi_cli.errors import ArgumentError, StartError, UsageError
 from tgi_cli.runtime.config.resolved import ResolvedConfig
 
 _FIRST_REQUEST = '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 20}}'
 
 
 def print_error(error: StartError) -> None:
-    """Print a mistake on one line, as TGI's launcher words it, and the fix below it."""
+    """Print a mistake on one line, a launcher's as TGI words it, and the fix below it."""
     text = error.message
-    if isinstance(error, ArgumentError):
+    if isinstance(error, ArgumentError) and not isinstance(error, UsageError):
         text = f'ArgumentValidation("{text}")'
     print(f"Error: {text}", file=sys.stderr)
     if error.hint is not None:

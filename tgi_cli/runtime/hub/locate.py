@@ -8,7 +8,6 @@ Nothing from them runs (DESIGN decision 6).
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_json
+from tgi_cli.runtime.hub.model_path import local_path
 from tgi_cli.runtime.hub.quantization_files import read_quantization
 from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets, with_tokenizer_config
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
@@ -76,21 +76,16 @@ def locate_model(
     if model_id == DEMO_ID:
         _check_no_weights_folder(model_id, weights_folder)
         return _locate_gguf(model_id, demo_path(), tokenizer_config_path)
-    path = Path(model_id).expanduser()
-    if path.is_dir():
+    path = local_path(model_id)
+    if path is not None and path.is_dir():
         return _locate_folder(model_id, path, weights_folder, tokenizer_config_path)
-    if path.is_file():
-        if path.suffix != ".gguf":
+    if path is not None:
+        if path.suffix != ".gguf" or not path.is_file():
             raise NotAModelError(
                 f"{model_id}: a file that isn't a .gguf; give a folder, a .gguf file or a hub id."
             )
         _check_no_weights_folder(model_id, weights_folder)
         return _locate_gguf(model_id, path, tokenizer_config_path)
-    name = model_id.partition("@")[0]  # a revision may have slashes of its own
-    if path.suffix == ".gguf" or name.startswith((".", "~", os.sep)) or name.count("/") > 1:
-        raise ModelNotFoundError(
-            f"{model_id}: no such file or folder.", hint="Check the path given as --model-id."
-        )
     # Imported here: the hub's client is slow to import and most starts don't need it.
     from tgi_cli.runtime.hub.remote import fetch
 

@@ -131,6 +131,19 @@ def test_trouble_that_stays_ends_with_the_file_the_cause_and_the_fix(downloads: 
     assert len(downloads.waits_s) == 5
 
 
+@pytest.mark.parametrize("address", ["/somebody/tiny/resolve/{commit}/{name}", "ftp://host/x"])
+def test_a_redirect_that_leads_nowhere_is_told_at_once(address: str, downloads: Downloads) -> None:
+    commit = downloads.hub.publish(model_files())
+    away = {"Location": address.format(commit=commit, name=WEIGHTS)}
+    downloads.hub.fail(f"redirect {WEIGHTS}", *[Fault(status=302, headers=away)] * 30)
+
+    with pytest.raises(HubUnreachableError, match=f"{WEIGHTS}: the way to it ends") as failure:
+        downloads.get()
+
+    assert "HF_ENDPOINT" in str(failure.value.hint)
+    assert downloads.waits_s == []
+
+
 @pytest.mark.parametrize(
     ("fault", "token", "message", "hint"),
     [
@@ -197,9 +210,10 @@ def test_a_file_behind_a_gate_names_itself_and_the_licence_page(downloads: Downl
     assert WEIGHTS not in downloads.placed()
 
 
-def test_a_listed_file_that_is_gone_is_named(downloads: Downloads) -> None:
+@pytest.mark.parametrize("headers", [{"X-Error-Code": "EntryNotFound"}, {}])
+def test_a_listed_file_that_is_gone_is_named(headers: dict[str, str], downloads: Downloads) -> None:
     downloads.hub.publish(model_files())
-    downloads.hub.fail("config.json", Fault(status=404, headers={"X-Error-Code": "EntryNotFound"}))
+    downloads.hub.fail("config.json", Fault(status=404, headers=headers))
 
     with pytest.raises(ModelNotFoundError, match=r"config\.json: the hub lists this file"):
         downloads.get()

@@ -207,6 +207,11 @@ def test_a_disk_that_fills_up_keeps_what_has_arrived(
         ({"blobId": "../../etc/passwd"}, "no usable name, size and hash"),
         ({"rfilename": "../outside"}, "no usable name, size and hash"),
         ({"rfilename": "/etc/outside"}, "no usable name, size and hash"),
+        ({"rfilename": "a" * 256}, "no usable name, size and hash"),
+        ({"rfilename": 5}, "no usable name, size and hash"),
+        ({"rfilename": None}, "no usable name, size and hash"),
+        ({"rfilename": {"x": 1}}, "no usable name, size and hash"),
+        ({"rfilename": "tokenizer.json"}, "lists 'tokenizer.json' twice"),
     ],
 )
 def test_a_listing_that_makes_no_sense_is_refused(
@@ -221,7 +226,14 @@ def test_a_listing_that_makes_no_sense_is_refused(
     assert not downloads.cache.exists()
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'"x"', b'{"siblings": 3}', b"{}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"<html>", b"[]", b'"x"', b'{"siblings": 3}', b"{}"),
+        b'{"id": "x", "sha": 5, "siblings": []}',
+        pytest.param(b"[" * 200_000, id="deep"),
+    ],
+)
 def test_a_server_that_isnt_a_hub_is_told(body: bytes, downloads: Downloads) -> None:
     downloads.hub.publish(model_files())
     downloads.hub.fail("info", Fault(body=body))

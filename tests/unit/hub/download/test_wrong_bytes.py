@@ -47,6 +47,17 @@ def test_bytes_that_were_wrong_once_are_mended(
     assert (obtained.folder / name).read_bytes() == right
 
 
+def test_a_range_that_makes_no_sense_makes_the_file_be_fetched_once_more(
+    downloads: Downloads,
+) -> None:
+    downloads.hub.publish(model_files())
+    downloads.hub.fail(WEIGHTS, Fault(status=206, headers={"Content-Range": "bytes 5-9/zz"}))
+
+    obtained = downloads.get()
+
+    assert (obtained.folder / WEIGHTS).read_bytes() == weights()
+
+
 @pytest.mark.parametrize("off_by", [-7, 7])
 def test_a_wrong_length_in_the_answer_is_a_body_that_broke_off(
     off_by: int, downloads: Downloads

@@ -110,9 +110,9 @@ class Fetcher:
             if exc.response.status_code == _RANGE_NOT_SATISFIABLE:
                 raise _WrongLengthError from exc
             raise
-        except OSError as exc:
-            # The client's word for a body that is whole and yet too short: the disk's own errors
-            # are told where they happen.
+        except (OSError, ValueError) as exc:
+            # The client's words for a body that is whole and yet too short, and for headers that
+            # make no sense: the disk's own errors are told where they happen.
             if partial.num_bytes > before:
                 raise BrokenOffError from exc
             raise _WrongLengthError from exc
@@ -164,7 +164,7 @@ class Fetcher:
 
 
 class _WrongLengthError(Exception):
-    """The server ends the file before its listed size and has no more of it."""
+    """The server ends the file before its listed size, or its words on the length make no sense."""
 
 
 def read_text(listing: Listing, file: RemoteFile, hub: Hub) -> str:

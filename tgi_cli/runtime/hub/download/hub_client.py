@@ -56,6 +56,8 @@ class Stopped(Exception):
     """The run is over; whoever still works on it leaves off."""
 
 
+# A redirect, or HF_ENDPOINT, that no waiting mends.
+_ASTRAY = (httpx2.TooManyRedirects, httpx2.UnsupportedProtocol)
 _PASSING = (httpx2.RequestError, HubBusyError, BrokenOffError)
 
 
@@ -101,6 +103,12 @@ class Hub:
             except REFUSED as exc:
                 has_token = bool(self.token or get_token())
                 raise refusal(exc, repository, revision, file, has_token=has_token) from exc
+            except _ASTRAY as exc:
+                raise HubUnreachableError(
+                    f"{what}: the way to it ends in a circle or at no web address "
+                    f"({type(exc).__name__}).",
+                    hint=f"Check that {constants.ENDPOINT} (HF_ENDPOINT) leads to a hub.",
+                ) from exc
             except _PASSING as exc:
                 arrived = num_arrived()
                 num_failures = 1 if arrived > reached else num_failures + 1

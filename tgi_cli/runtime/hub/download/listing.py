@@ -53,24 +53,25 @@ def resolve(reference: ModelReference, hub: Hub) -> Listing:
 
     try:
         info = hub.ask(request, reference.repository, revision=revision)
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise VerificationError(
             f"{reference.repository}: the hub's answer can't be read.", hint=_BAD_HUB
         ) from exc
     commit = info.sha
-    if commit is None or not _COMMIT.fullmatch(commit):
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise VerificationError(
             f"{reference.repository}: the hub names no commit for {revision!r}.", hint=_BAD_HUB
         )
     files = tuple(_files(reference.repository, info))
-    return Listing(reference.repository, revision, commit, info.pipeline_tag, files)
+    tag = info.pipeline_tag if isinstance(info.pipeline_tag, str) else None
+    return Listing(reference.repository, revision, commit, tag, files)
 
 
 _BAD_HUB = "If HF_ENDPOINT is set, check that it leads to a server that speaks the hub's protocol."
 
 
 def _files(repository: str, info: ModelInfo) -> list[RemoteFile]:
-    files = []
+    files: dict[str, RemoteFile] = {}
     for entry in info.siblings or ():
         large = entry.lfs
         num_bytes = large.size if large is not None else entry.size
@@ -86,15 +87,20 @@ def _files(repository: str, info: ModelInfo) -> list[RemoteFile]:
         ):
             raise VerificationError(
                 f"{repository}: the hub's listing has no usable name, size and hash for "
-                f"{name[:100]!r}.",
+                f"{str(name)[:100]!r}.",
                 hint=_BAD_HUB,
             )
-        files.append(RemoteFile(name, num_bytes, etag))
-    return files
+        if name in files:
+            raise VerificationError(
+                f"{repository}: the hub lists {name[:100]!r} twice.", hint=_BAD_HUB
+            )
+        files[name] = RemoteFile(name, num_bytes, etag)
+    return list(files.values())
 
 
 def is_plain_name(name: object) -> bool:
     """Whether a file's name stays inside the folder that it is written to."""
     if not isinstance(name, str) or not name.isprintable() or "\\" in name or len(name) > 500:
         return False
-    return all(part not in ("", ".", "..") for part in name.split("/"))
+    parts = name.split("/")
+    return all(part not in ("", ".", "..") and len(part.encode()) <= 255 for part in parts)

@@ -37,10 +37,7 @@ def refusal(
             hint=f"Branches and tags are listed on {page}/tree/main.",
         )
     if isinstance(exc, EntryNotFoundError):
-        return ModelNotFoundError(
-            f"{what}: the hub lists this file but doesn't have it.",
-            hint=f"See {page}/tree/main; run the same command again if it has just changed.",
-        )
+        return _file_is_gone(what, page)
     if isinstance(exc, DisabledRepoError):
         return ModelNotFoundError(
             f"{repository}: the hub has disabled it.", hint=f"Its page, {page}, may say why."
@@ -71,9 +68,16 @@ def _by_status(
             hint=f"Give it read access to {repository}, or ask its owner on {page}.",
         )
     if status == 404:
-        return _not_found(repository, page)
+        return _not_found(repository, page) if what == repository else _file_is_gone(what, page)
     return ModelNotFoundError(
         f"{what}: the hub refuses (status {status}).", hint=f"Check the name, and {page}."
+    )
+
+
+def _file_is_gone(what: str, page: str) -> StartError:
+    return ModelNotFoundError(
+        f"{what}: the hub lists this file but doesn't have it.",
+        hint=f"See {page}/tree/main; run the same command again if it has just changed.",
     )
 
 

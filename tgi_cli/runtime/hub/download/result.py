@@ -61,8 +61,9 @@ class Obtained:
             for file in self.files
         ]
         free = f", {size_text(self.free_bytes)} free" if self.free_bytes is not None else ""
+        what = f"Commit {self.commit}" if self.commit else self.model_id
         lines.append(
-            f"Commit {self.commit}: {size_text(self.num_bytes)}, of which "
+            f"{what}: {size_text(self.num_bytes)}, of which "
             f"{size_text(self.num_missing_bytes)} to fetch{free}"
         )
         return lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from tgi_cli.errors import (
@@ -27,6 +26,7 @@ from tgi_cli.runtime.hub.download.local import check_local
 from tgi_cli.runtime.hub.download.obtain import obtain
 from tgi_cli.runtime.hub.download.progress import LineProgress, Progress, SilentProgress
 from tgi_cli.runtime.hub.download.result import Obtained
+from tgi_cli.runtime.hub.model_path import local_path
 from tgi_cli.runtime.logs import configure_logging
 
 _log = logging.getLogger(__name__)
@@ -87,12 +87,9 @@ def exit_code(error: StartError) -> int:
 
 
 def _get(options: DownloadOptions, progress: Progress, stop: Stop) -> Obtained:
-    is_demo = options.model_id == DEMO_ID
-    path = demo_path() if is_demo else Path(options.model_id).expanduser()
-    if path.exists():
+    path = demo_path() if options.model_id == DEMO_ID else local_path(options.model_id)
+    if path is not None:
         obtained = check_local(path, options, progress, stop)
-    elif path.suffix == ".gguf" or options.model_id.startswith((".", "~", "/")):
-        raise ModelNotFoundError(f"{options.model_id}: no such file or folder.")
     else:
         obtained = obtain(options, progress, stop)
     return with_conversion(obtained, options, progress, stop)
