@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import sys
 
-from tgi_cli.errors import ArgumentError, StartError, UsageError
+from tgi_cli.errors import ArgumentError, StartError
 from tgi_cli.runtime.config.resolved import ResolvedConfig
 
 _FIRST_REQUEST = '{"inputs": "What is deep learning?", "parameters": {"max_new_tokens": 20}}'
 
 
 def print_error(error: StartError) -> None:
-    """Print a mistake on one line, a launcher's as TGI words it, and the fix below it."""
-    text = error.message
-    if isinstance(error, ArgumentError) and not isinstance(error, UsageError):
-        text = f'ArgumentValidation("{text}")'
+    """Print a mistake on one line, and the fix below it."""
+    _print_mistake(error.message, error.hint)
+
+
+def print_launcher_error(error: StartError) -> None:
+    """Print a mistake as `print_error` does, but a wrong option as TGI's launcher words it."""
+    is_launchers = isinstance(error, ArgumentError)
+    text = f'ArgumentValidation("{error.message}")' if is_launchers else error.message
+    _print_mistake(text, error.hint)
+
+
+def _print_mistake(text: str, hint: str | None) -> None:
     print(f"Error: {text}", file=sys.stderr)
-    if error.hint is not None:
-        print(f"Hint: {error.hint}", file=sys.stderr)
+    if hint is not None:
+        print(f"Hint: {hint}", file=sys.stderr)
 
 
 def print_interrupted(what_now: str) -> None:

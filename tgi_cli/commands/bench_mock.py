@@ -46,6 +46,14 @@ def _usage(value: str) -> str:
     return str(parsers.choice(*settings.USAGES)(value))
 
 
+def _fault(value: str) -> settings.Fault:
+    """Read one of a list, whose reader Typer doesn't know the flag of."""
+    try:
+        return settings.parse_fault(value)
+    except ValueError as exc:
+        raise typer.BadParameter(f"--fault: {exc}") from exc
+
+
 def _time(flag: str, help: str) -> Any:
     return typer.Option(flag, parser=_reader(parsers.duration), metavar="TIME", help=help)
 
@@ -145,7 +153,9 @@ def mock(
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="A tokenizer.json to count input by; default: words."),
+        typer.Option(
+            exists=True, dir_okay=False, help="A tokenizer.json to count input by; default: words."
+        ),
     ] = None,
     template_tokens: Annotated[
         int, typer.Option(min=0, help="Input tokens that a chat's template adds.")
@@ -164,7 +174,7 @@ def mock(
 ) -> None:
     """Serve text without a model, at a pace and with faults of your choice."""
     try:
-        faults = _reader(lambda _: tuple(map(settings.parse_fault, fault or ())))("")
+        faults = tuple(map(_fault, fault or ()))
         options = settings.MockOptions(
             hostname=hostname,
             port=port,

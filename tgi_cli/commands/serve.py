@@ -9,7 +9,7 @@ import typer
 
 from tgi_cli import runtime
 from tgi_cli.commands._completion import complete_model
-from tgi_cli.commands._console import SilentScreen, StartScreen, print_error
+from tgi_cli.commands._console import SilentScreen, StartScreen, print_launcher_error
 from tgi_cli.commands._options import VersionOpt, with_settings
 from tgi_cli.errors import ArgumentError, StartError
 from tgi_cli.runtime.config import env
@@ -40,7 +40,7 @@ def serve(
         screen = SilentScreen() if options.json_output else StartScreen()
         exit_code = runtime.serve(options, screen, warnings)
     except StartError as exc:
-        print_error(exc)
+        print_launcher_error(exc)
         exit_code = exc.exit_code
     raise typer.Exit(exit_code)
 

@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.records import RequestRecord
 
 _READ_BUFFER_BYTES = 1 << 20  # with 64 KiB, long inputs stall when there are many at once
@@ -134,14 +134,14 @@ class Transport:
 
 
 def tls_context(options: TransportOptions) -> ssl.SSLContext | bool:
-    """Return how servers are checked, for aiohttp. Raises `ArgumentError`."""
+    """Return how servers are checked, for aiohttp. Raises `UsageError`."""
     if not options.verifies_tls:
         return False
     if options.cacert is None:
         return True
     if not Path(options.cacert).is_file():
-        raise ArgumentError(f"--cacert: there is no file {options.cacert}.")
+        raise UsageError(f"--cacert: there is no file {options.cacert}.")
     try:
         return ssl.create_default_context(cafile=options.cacert)
     except ssl.SSLError as exc:
-        raise ArgumentError(f"--cacert: {options.cacert} holds no certificate.") from exc
+        raise UsageError(f"--cacert: {options.cacert} holds no certificate.") from exc

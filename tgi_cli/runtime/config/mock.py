@@ -99,7 +99,9 @@ class MockOptions:
 
 def parse_fault(text: str) -> Fault:
     """Read `10%:429`, `5%:reset` or `5%:stall:5s`."""
-    amount, _, what = text.partition(":")
+    amount, colon, what = text.partition(":")
+    if not colon:
+        raise ValueError(_not_a_fault(text))
     share = percentage(amount)
     if _STATUS.fullmatch(what):
         return Fault(share, "status", status=int(what))
@@ -109,7 +111,11 @@ def parse_fault(text: str) -> Fault:
     for known in ("error-event", "truncated", "cut", "reset", "empty", "garbage", "hang"):
         if what == known:
             return Fault(share, known)
-    raise ValueError(f"{text!r} is not SHARE:KIND with a status 400 to 599, {_FAULT_WORDS}")
+    raise ValueError(_not_a_fault(text))
+
+
+def _not_a_fault(text: str) -> str:
+    return f"{text!r} is not SHARE:KIND, such as 10%:429, with a status 400 to 599, {_FAULT_WORDS}"
 
 
 def parse_freeze(text: str) -> Freeze:

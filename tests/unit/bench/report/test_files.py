@@ -30,7 +30,7 @@ def test_a_table_for_people_to_paste_has_the_same_rows_and_no_broken_cells() -> 
 
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 4
-    assert {row.replace(r"\|", "").count("|") for row in rows} == {11}
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {12}
     assert "fail" in rows[3]
 
 

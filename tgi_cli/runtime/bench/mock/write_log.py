@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import UsageError
 
 Outcome = Literal[
     "ok",
@@ -50,13 +50,13 @@ class WrittenRequest(msgspec.Struct, kw_only=True):
 
 
 class WriteLog:
-    """Writes a file, or does nothing without one. Raises `ArgumentError` if it can't be written."""
+    """Writes a file, or does nothing without one. Raises `UsageError` if it can't be written."""
 
     def __init__(self, path: Path | None) -> None:
         try:
             self._file = path.open("wb") if path is not None else None
         except OSError as exc:
-            raise ArgumentError(f"{path} can't be written: {exc.strerror}.") from exc
+            raise UsageError(f"--log {path} can't be written: {exc.strerror}.") from exc
         self._encoder = msgspec.json.Encoder()
 
     def add(self, request: WrittenRequest) -> None:

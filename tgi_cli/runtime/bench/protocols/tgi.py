@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import UsageError
 from tgi_cli.runtime.bench.protocols.protocol import (
     BodyOptions,
     Protocol,
@@ -51,7 +51,7 @@ class Tgi(Protocol):
 
     def _body(self, prompt: PromptInput, output_tokens: int | None) -> dict[str, Any]:
         if prompt.token_ids is not None:
-            raise ArgumentError("TGI's protocol has no input as token ids.")
+            raise UsageError("TGI's protocol has no input as token ids.")
         options = self._options
         parameters: dict[str, Any] = {"details": True}
         if output_tokens is not None:

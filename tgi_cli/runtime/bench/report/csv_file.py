@@ -23,6 +23,7 @@ def render_csv(result: Result) -> str:
 
 
 def _row(stage: Stage) -> dict[str, object]:
+    queued = stage.latency.server_queue
     row: dict[str, object] = {
         "stage": stage.key,
         "repeat": stage.repeat,
@@ -43,6 +44,10 @@ def _row(stage: Stage) -> dict[str, object]:
         "goodput": stage.goodput.fraction,
         "concurrency_mean": stage.concurrency.mean,
         "lag_p99": stage.generator.lag.p99,
+        "client_queue_p99": stage.generator.client_queue.p99,
+        "connect_p99": stage.generator.connect.p99,
+        "server_queue_mean": None if queued is None else queued.mean,
+        "server_queue_p99": None if queued is None else queued.p99,
     }
     for metric in _METRICS:
         latency = getattr(stage.latency, metric)

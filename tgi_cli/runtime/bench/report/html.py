@@ -11,6 +11,7 @@ from tgi_cli.runtime.bench.report import charts, svg, words
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.report.remarks import remarks
 from tgi_cli.runtime.bench.report.terminal import worst_verdict
+from tgi_cli.runtime.bench.report.waiting import waiting
 from tgi_cli.runtime.bench.result import Result, Stage
 from tgi_cli.runtime.bench.stage_values import error_rate
 
@@ -26,7 +27,7 @@ def render_html(result: Result) -> str:
         _section("Limits", _slo_table(result)) if result.slo else "",
         _section("Against the load", _figures(charts.load_charts(result))),
         _section("How the times lie", _figures(charts.distribution_charts(result.stages))),
-        *(_stage(stage) for stage in result.stages),
+        *(_stage(stage, result.stages) for stage in result.stages),
         _section("Over several runs", _aggregate_table(result)) if result.aggregate else "",
         _section("Configuration", _facts(_configuration(result))),
         _section("Environment", _facts(_environment(result))),
@@ -150,14 +151,15 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _stage(stage: Stage) -> str:
+def _stage(stage: Stage, stages: Sequence[Stage]) -> str:
     name = stage.key if not stage.repeat else f"{stage.key}, run {stage.repeat + 1}"
     counts = stage.counts
     told = (
         f"{counts.planned} planned, {counts.sent} sent, {counts.ok} ok, {counts.failed} failed, "
         f"{counts.unfinished} unfinished, {counts.dropped} dropped, {counts.cancelled} cancelled"
     )
-    parts = [f'<p class="quiet">{escape(told)}</p>']
+    lines = (told, waiting(stage, stages))
+    parts = [f'<p class="quiet">{escape(line)}</p>' for line in lines]
     parts += [
         f'<p class="{stage.verdict}">{escape(reason)}</p>' for reason in stage.verdict_reasons
     ]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.report.terminal import plain, worst_verdict
+from tgi_cli.runtime.bench.report.waiting import waiting
 from tgi_cli.runtime.bench.result import Result, Stage
 from tgi_cli.runtime.bench.stage_values import error_rate
 
 _HEAD = (
     *("stage", "req/s", "out tok/s", "ttft p50 ms", "ttft p99 ms", "tpot p50 ms", "itl p99 ms"),
-    *("e2e p99 s", "errors %", "verdict"),
+    *("e2e p99 s", "errors %", "lag p99 ms", "verdict"),
 )
 
 
@@ -30,9 +31,10 @@ def render_markdown(result: Result) -> str:
         f"({words.short(slo.value)})"
         for slo in result.slo
     ]
+    waits = [f"- {plain(stage.key)}: {waiting(stage, result.stages)}" for stage in result.stages]
     warning = cache_warning(result)
     head = head if warning is None else f"**{code(warning)}**\n\n{head}"
-    return "\n".join([head, "", *rows, *([""] if slos else []), *slos]) + "\n"
+    return "\n".join([head, "", *rows, "", *waits, *slos]) + "\n"
 
 
 def code(text: str) -> str:
@@ -56,5 +58,6 @@ def _row(stage: Stage) -> list[str]:
         words.percentile_cell(stage, "itl", "p99"),
         words.percentile_cell(stage, "e2e", "p99", in_seconds=True),
         words.percent(error_rate(stage)),
+        words.milliseconds(stage.generator.lag.p99),
         stage.verdict,
     ]

@@ -8,6 +8,7 @@ from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.bars import bars
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
 from tgi_cli.runtime.bench.report.remarks import remarks
+from tgi_cli.runtime.bench.report.waiting import waiting
 from tgi_cli.runtime.bench.result import Distribution, Result, Stage, Verdict
 from tgi_cli.runtime.bench.stage_values import error_rate
 
@@ -39,6 +40,7 @@ def render(result: Result, *, is_ascii: bool = False, has_colour: bool = False) 
     lines += _sweep(result)
     lines += _aggregates(result)
     lines += _slos(result, paint)
+    lines += _waiting(result)
     lines += _warnings(result, paint)
     for stage in result.stages:
         lines += _distributions(stage, is_ascii=is_ascii)
@@ -162,6 +164,11 @@ def _slos(result: Result, paint: _Paint) -> list[str]:
         state = paint("ok", _GREEN) if slo.passed else paint("FAILED", _RED)
         unproven = "" if slo.proven else ", unproven"
         lines.append(f"SLO  {slo.expr}  {slo.stage} {state}{unproven} ({words.short(slo.value)})")
+    return ["", *lines] if lines else []
+
+
+def _waiting(result: Result) -> list[str]:
+    lines = [f"{stage.key}: {waiting(stage, result.stages)}" for stage in result.stages]
     return ["", *lines] if lines else []
 
 
