@@ -134,7 +134,7 @@ def result(*stages: Stage, **changes: Any) -> Result:
         "started": "2026-01-31T12:00:00Z",
         "tgi_version": "0.1.0",
         "argv": ["tgi", "bench", "http://127.0.0.1:3000"],
-        "config": {"input_tokens": "512", "output_tokens": "128"},
+        "config": {"input-tokens": "512", "output-tokens": "128"},
         "seed": 42,
         "endpoint": Endpoint(url="http://127.0.0.1:3000", protocol="chat", model="smollm2-135m"),
         "client": ClientFacts(

@@ -135,6 +135,7 @@ def test_percentile_of_too_few_requests_is_unproven_and_fails_when_strict():
 
     assert outcome.passed
     assert not outcome.proven
+    assert outcome.why == "n 367 < 368"
     assert judge("ttft.p99<500ms", few, strict=True) == [False]
     assert judge("ttft.p99<500ms", many, strict=True) == [True]
     assert judge("ttft.mean<500ms", few, strict=True) == [True]
@@ -143,8 +144,20 @@ def test_percentile_of_too_few_requests_is_unproven_and_fails_when_strict():
 def test_invalid_stage_meets_nothing():
     stage = measured(samples=[make_sample(at=S, cpu_share=0.99)])
 
+    (outcome,) = judge_slos([parse_slo("ttft.p50<500ms")], [stage])
+
     assert stage.verdict == "invalid"
-    assert judge("ttft.p50<500ms", stage) == [False]
+    assert not outcome.passed
+    assert outcome.why == "the stage is invalid"
+
+
+def test_what_failed_for_another_reason_than_its_value_says_it():
+    slos = [parse_slo("out_tok_s>=10@c=8"), parse_slo("server_queue.p50<1s")]
+
+    absent, untold = judge_slos(slos, [measured()])
+
+    assert (absent.passed, absent.why) == (False, "no such stage was run")
+    assert (untold.passed, untold.why) == (False, "nothing tells it")
 
 
 def test_limit_itself_is_met_only_where_the_sign_says_so():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tgi_cli.runtime.bench.distributions import (
     binomial_quantile_ranks,
+    num_values_for_ranks,
     t_probability,
     t_quantile,
 )
@@ -86,6 +87,15 @@ def test_ranks_of_a_percentile_are_the_narrowest_with_tails_below_a_fortieth(n, 
 def test_p99_has_an_interval_from_368_values_on():
     assert binomial_quantile_ranks(367, 990, 0.95) is None
     assert binomial_quantile_ranks(368, 990, 0.95) == (360, 368)
+
+
+@pytest.mark.parametrize(
+    ("permille", "needed"), [(500, 6), (900, 36), (950, 72), (990, 368), (999, 3688)]
+)
+def test_an_interval_begins_at_the_number_of_values_that_is_said_to_be_needed(permille, needed):
+    assert num_values_for_ranks(permille, 0.95) == needed
+    assert binomial_quantile_ranks(needed - 1, permille, 0.95) is None
+    assert binomial_quantile_ranks(needed, permille, 0.95) is not None
 
 
 def test_ranks_of_a_million_values_agree_with_the_normal_limit():

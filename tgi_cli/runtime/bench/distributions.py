@@ -34,6 +34,12 @@ def binomial_quantile_ranks(n: int, permille: int, confidence: float) -> tuple[i
     return (low, high) if low >= 1 and high <= n else None
 
 
+def num_values_for_ranks(permille: int, confidence: float) -> int:
+    """Return how many values the quantile, a median or above, needs to have such an interval."""
+    assert permille >= 500, permille
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(permille / 1000))
+
+
 def _binomial_cumulative(n: int, q: float) -> tuple[int, np.ndarray]:
     """Return a count and P(X <= k) for k from it on, until the rest weighs nothing."""
     mode = min(int((n + 1) * q), n)

@@ -41,7 +41,8 @@ def exit_code(
     failed = [slo for slo in slos if not slo.passed]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        return SLO, f"SLO {failed[0].expr} failed in {failed[0].stage}{more}"
+        why = f": {failed[0].why}" if failed[0].why else ""
+        return SLO, f"SLO {failed[0].expr} failed in {failed[0].stage}{why}{more}"
     return OK, None
 
 

@@ -245,6 +245,7 @@ class SloOutcome(msgspec.Struct, kw_only=True):
     value: Number
     passed: bool
     proven: bool = True
+    why: str | None = None  # it failed or is unproven, where the value doesn't tell
 
 
 class Result(msgspec.Struct, kw_only=True):

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tgi_cli.runtime.bench.distributions import num_values_for_ranks
 from tgi_cli.runtime.bench.result import SloOutcome, Stage
 from tgi_cli.runtime.bench.stage_values import (
     GOODPUTS,
@@ -21,9 +22,10 @@ from tgi_cli.runtime.bench.stage_values import (
     STATISTICS,
     TIME_NAMES,
     is_proven,
+    summary_of,
     value_of,
 )
-from tgi_cli.runtime.bench.statistics import number, real
+from tgi_cli.runtime.bench.statistics import CONFIDENCE, PERCENTILES, number, real
 
 _FORM = re.compile(
     r"(?P<name>[a-z0-9_]+)(?:\.(?P<statistic>[a-z0-9.]+))?"
@@ -134,7 +136,15 @@ def judge_slos(
             outcomes.append(_judge(slo, stage, f"{stage.key}{run}", strict=strict))
         if not found:
             where = "none was run" if slo.load is None else "{}={:g}".format(*slo.load)
-            outcomes.append(SloOutcome(expr=slo.expr, stage=where, value=None, passed=False))
+            outcomes.append(
+                SloOutcome(
+                    expr=slo.expr,
+                    stage=where,
+                    value=None,
+                    passed=False,
+                    why="no such stage was run",
+                )
+            )
     return outcomes
 
 
@@ -148,7 +158,23 @@ def _judge(slo: Slo, stage: Stage, where: str, *, strict: bool) -> SloOutcome:
         value=number(value),
         passed=holds and stage.verdict != "invalid" and (proven or not strict),
         proven=proven,
+        why=_why(slo, stage, value, is_proven=proven),
     )
+
+
+def _why(slo: Slo, stage: Stage, value: float | None, *, is_proven: bool) -> str | None:
+    """Return what an outcome owes to something else than the value."""
+    if stage.verdict == "invalid":
+        return "the stage is invalid"
+    if value is None:
+        return "nothing tells it"
+    if is_proven:
+        return None
+    metric, _, statistic = slo.name.partition(".")
+    summary = summary_of(stage, metric)
+    assert summary is not None, slo.name
+    needed = num_values_for_ranks(PERCENTILES[statistic], CONFIDENCE)
+    return f"n {summary.n} < {needed}"
 
 
 def _shown(text: str) -> str:

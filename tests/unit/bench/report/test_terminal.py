@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.builders.bench import result, stage
+from tgi_cli.runtime.bench.report.limits import limit_value
 from tgi_cli.runtime.bench.report.terminal import render
 from tgi_cli.runtime.bench.report.words import short
-from tgi_cli.runtime.bench.result import Endpoint, SloOutcome
+from tgi_cli.runtime.bench.result import Endpoint, Rates, SloOutcome
 
 
 def row_of(text: str, key: str) -> str:
@@ -60,11 +63,48 @@ def test_what_is_wrong_stands_at_the_stage_and_in_the_head() -> None:
 
 def test_slos_say_their_value_and_whether_it_is_proven() -> None:
     slo = SloOutcome(expr="ttft.p99<500ms", stage="rate=2", value=0.41, passed=True, proven=False)
+    slo.why = "n 120 < 368"
 
     text = render(result(slo=[slo], exit_code=3, exit_reason="an SLO failed"))
 
-    assert "SLO  ttft.p99<500ms  rate=2 ok, unproven (0.41)" in text
+    assert "SLO  ttft.p99<500ms  rate=2 ok, unproven (410 ms, n 120 < 368)" in text
     assert text.endswith("exit 3: an SLO failed\n")
+
+
+@pytest.mark.parametrize(
+    ("expr", "value", "shown"),
+    [
+        ("ttft_service.p50<1s", 0.0123, "12.3 ms"),
+        ("error_rate<1%", 0.025, "2.5 %"),
+        ("goodput>=0.95", 1.0, "100.0 %"),
+        ("out_tok_s>=1000", 1234.5, "1,234"),
+        ("ttft.p99<500ms", "inf", "fail"),
+        ("server_queue.p50<1s", None, "-"),
+    ],
+)
+def test_a_limits_value_has_the_unit_of_what_it_limits(expr: str, value: Any, shown: str) -> None:
+    assert limit_value(SloOutcome(expr=expr, stage="rate=2", value=value, passed=True)) == shown
+
+
+def test_the_head_says_the_load_and_the_lengths() -> None:
+    lengths = {"input-tokens": "uniform:100..900", "output-tokens": None}
+    of_file = {"dataset": "prompts.jsonl"}
+    stages = [stage(1), stage(4, kind="rate")]
+
+    made = render(result(*stages, config=lengths)).splitlines()[0]
+    read = render(result(*stages, config=of_file)).splitlines()[0]
+
+    assert "| smollm2-135m | concurrency, poisson | in uniform:100..900 out 128 | 1 worker" in made
+    assert "| concurrency, poisson, dataset | 1 worker" in read
+
+
+def test_the_steady_throughput_has_the_width_of_its_interval() -> None:
+    one = stage(8, num_ok=60)
+    one.throughput.steady = Rates(out_tok_s=200.0, ci95={"out_tok_s": (197.0, 203.0)})
+
+    assert "128 (200 ±1.5%)" in render(result(one))
+    assert "128 (200 +-1.5%)" in render(result(one), is_ascii=True)
+    assert render(result(one), is_ascii=True).isascii()
 
 
 def test_closed_loops_say_what_they_hide() -> None:

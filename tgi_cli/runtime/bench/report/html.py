@@ -9,6 +9,7 @@ from importlib import resources
 
 from tgi_cli.runtime.bench.report import charts, svg, words
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
+from tgi_cli.runtime.bench.report.limits import limit_value
 from tgi_cli.runtime.bench.report.remarks import remarks
 from tgi_cli.runtime.bench.report.terminal import worst_verdict
 from tgi_cli.runtime.bench.report.waiting import waiting
@@ -63,6 +64,7 @@ def _head(result: Result) -> str:
         for fact in (
             endpoint.url,
             endpoint.protocol,
+            words.load(result),
             result.started,
             f"{result.client.workers} worker(s)",
             f"seed {result.seed}",
@@ -139,9 +141,9 @@ def _stage_table(stages: Sequence[Stage]) -> str:
 
 def _slo_table(result: Result) -> str:
     return table(
-        ["limit", "stage", "value", "holds", "proven"],
+        ["limit", "stage", "value", "holds", "proven", "why"],
         [
-            [s.expr, s.stage, words.short(s.value), _yes(s.passed), _yes(s.proven)]
+            [s.expr, s.stage, limit_value(s), _yes(s.passed), _yes(s.proven), s.why or ""]
             for s in result.slo
         ],
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
+from tgi_cli.runtime.bench.report.limits import limit_state
 from tgi_cli.runtime.bench.report.terminal import plain, worst_verdict
 from tgi_cli.runtime.bench.report.waiting import waiting
 from tgi_cli.runtime.bench.result import Result, Stage
@@ -28,13 +29,13 @@ def render_markdown(result: Result) -> str:
     )
     slos = [
         f"- {code(slo.expr)} {code(slo.stage)}: {'holds' if slo.passed else '**fails**'} "
-        f"({words.short(slo.value)})"
+        f"({limit_state(slo)})"
         for slo in result.slo
     ]
     waits = [f"- {plain(stage.key)}: {waiting(stage, result.stages)}" for stage in result.stages]
     warning = cache_warning(result)
     head = head if warning is None else f"**{code(warning)}**\n\n{head}"
-    return "\n".join([head, "", *rows, "", *waits, *slos]) + "\n"
+    return "\n".join([head, "", *rows, "", *waits, *([""] if slos else []), *slos]) + "\n"
 
 
 def code(text: str) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from tgi_cli.runtime.bench.report import words
 from tgi_cli.runtime.bench.report.bars import bars
 from tgi_cli.runtime.bench.report.cache_hits import cache_warning
+from tgi_cli.runtime.bench.report.limits import limit_state
 from tgi_cli.runtime.bench.report.remarks import remarks
 from tgi_cli.runtime.bench.report.waiting import waiting
-from tgi_cli.runtime.bench.result import Distribution, Result, Stage, Verdict
+from tgi_cli.runtime.bench.result import Distribution, Rates, Result, Stage, Verdict
 from tgi_cli.runtime.bench.stage_values import error_rate
+from tgi_cli.runtime.bench.statistics import real
 
 _RED, _YELLOW, _GREEN, _DIM = "31", "33", "32", "2"
 _COLOURS: dict[Verdict, str] = {"valid": _GREEN, "warn": _YELLOW, "invalid": _RED}
@@ -48,7 +50,8 @@ def render(result: Result, *, is_ascii: bool = False, has_colour: bool = False) 
         lines += ["", "closed loop: latencies hide waiting"]
     if result.exit_code:
         lines += ["", f"exit {result.exit_code}: {result.exit_reason or ''}".rstrip()]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    return text.replace("±", "+-") if is_ascii else text
 
 
 class _Paint:
@@ -73,6 +76,7 @@ def _head(result: Result, paint: _Paint) -> Iterator[str]:
     parts = [
         f"tgi bench  {plain(result.endpoint.url)}  {result.endpoint.protocol or '?'}",
         plain(result.endpoint.model or "?"),
+        plain(words.load(result)),
         f"{workers} worker{'s' if workers != 1 else ''}, lag p99 {words.milliseconds(lag)} ms",
         paint(verdict.upper(), _COLOURS[verdict]),
     ]
@@ -110,7 +114,7 @@ def _row(stage: Stage) -> list[str]:
     rates, steady = stage.throughput.all, stage.throughput.steady
     done = words.short(rates.req_s, digits=2)
     offered = stage.throughput.offered_req_s
-    steady_text = words.short(steady.out_tok_s) if stage.phases.steady.found else "no steady"
+    steady_text = _with_interval(steady) if stage.phases.steady.found else "no steady"
     key = stage.key if not stage.repeat else f"{stage.key} #{stage.repeat + 1}"
     row = [
         key,
@@ -127,6 +131,16 @@ def _row(stage: Stage) -> list[str]:
         words.milliseconds(stage.generator.lag.p99),
     ]
     return row
+
+
+def _with_interval(steady: Rates) -> str:
+    """Return the output tokens a second and half the width of their interval, in percent."""
+    text = words.short(steady.out_tok_s)
+    value = real(steady.out_tok_s)
+    low, high = (real(edge) for edge in steady.ci95.get("out_tok_s", (None, None)))
+    if not value or low is None or high is None:
+        return text
+    return f"{text} ±{words.percent((high - low) / 2 / value)}%"
 
 
 def _stability(stage: Stage) -> str:
@@ -163,7 +177,7 @@ def _slos(result: Result, paint: _Paint) -> list[str]:
     for slo in result.slo:
         state = paint("ok", _GREEN) if slo.passed else paint("FAILED", _RED)
         unproven = "" if slo.proven else ", unproven"
-        lines.append(f"SLO  {slo.expr}  {slo.stage} {state}{unproven} ({words.short(slo.value)})")
+        lines.append(f"SLO  {slo.expr}  {slo.stage} {state}{unproven} ({limit_state(slo)})")
     return ["", *lines] if lines else []
 
 

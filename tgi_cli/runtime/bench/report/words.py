@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tgi_cli.runtime.bench.result import Number, Stage, Summary
+from tgi_cli.runtime.bench.result import Number, Result, Stage, Summary
+from tgi_cli.runtime.config.bench.options import DEFAULT_INPUT_TOKENS, DEFAULT_OUTPUT_TOKENS
 
 NOTHING = "-"
 FAIL = "fail"  # an infinite latency: so many requests failed that this percentile is one of them
@@ -37,6 +38,19 @@ def seconds(value: Number) -> str:
 
 def percent(value: float | None, *, digits: int = 1) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f}"
+
+
+def load(result: Result) -> str:
+    """Return how requests came, and how long their inputs and outputs were meant to be."""
+    config = result.config
+    kinds = [stage.load.arrival or stage.load.kind for stage in result.stages]
+    files = [name for name in ("dataset", "trace", "conversations") if config.get(name)]
+    parts = [", ".join(dict.fromkeys([*kinds, *files]))]
+    if not files:
+        input_tokens = config.get("input-tokens") or f"{DEFAULT_INPUT_TOKENS.value:g}"
+        output_tokens = config.get("output-tokens") or f"{DEFAULT_OUTPUT_TOKENS.value:g}"
+        parts.append(f"in {input_tokens} out {output_tokens}")
+    return " | ".join(part for part in parts if part)
 
 
 def percentile_name(name: str) -> str:
