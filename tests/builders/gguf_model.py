@@ -29,11 +29,13 @@ def write_gguf(
     path: Path,
     rope_divisors: Sequence[float] = (),
     ggml_types: Mapping[str, str] = {},
+    num_parts: int = 1,
     **metadata: Any,
 ) -> None:
     """Write the model with a tokenizer of made-up tokens; `metadata` replaces entries.
 
-    `ggml_types` are the types of tensors whose names hold a part; the others are in fp32.
+    `ggml_types` are the types of tensors whose names hold a part; the others are in fp32. Several
+    parts are named `m-00001-of-….gguf` and so on, beside `path`.
     """
     model = located.config
     architecture = "llama" if model.family == "mistral" else model.family
@@ -71,7 +73,14 @@ def write_gguf(
         "tokenizer.ggml.merges": ["t 1"],
         "tokenizer.ggml.eos_token_id": 2,
     }
-    path.write_bytes(gguf_bytes(entries | metadata, tensors))
+    names = list(tensors)
+    for number in range(num_parts):
+        part = {name: tensors[name] for name in names[number::num_parts]}
+        about = entries | metadata if number == 0 else {}
+        if num_parts > 1:
+            path = path.with_name(f"m-{number + 1:05}-of-{num_parts:05}.gguf")
+            about = about | {"split.no": number, "split.count": num_parts}
+        path.write_bytes(gguf_bytes(about, part))
 
 
 BLOCKS = {"self_attn": "Q4_0", "down_proj": "Q8_0", "mlp": "Q4_1", "embed_tokens": "Q4_0"}

@@ -31,6 +31,7 @@ from tgi_cli.runtime.hub.convert.names import pickle_files
 from tgi_cli.runtime.hub.convert.places import ADAPTER_CONFIG, find_converted
 from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
+from tgi_cli.runtime.hub.gguf_parts import open_gguf
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_json
 from tgi_cli.runtime.hub.model_path import local_path
@@ -100,22 +101,23 @@ def locate_model(
 
 
 def _locate_gguf(model_id: str, path: Path, tokenizer_config_path: str | None) -> LocatedModel:
-    file = GgufFile(path)
-    config = parse_gguf_metadata(
-        file.metadata, frozenset(file.tensors), path.name, _rope_divisors(file)
-    )
-    text = gguf_text_assets(file.metadata, path.name)
+    files = open_gguf(path)
+    metadata = files[0].metadata
+    tensors = frozenset(name for file in files for name in file.tensors)
+    config = parse_gguf_metadata(metadata, tensors, path.name, _rope_divisors(files))
+    text = gguf_text_assets(metadata, path.name)
     text = with_tokenizer_config(text, tokenizer_config_path)
-    weights = _checked_weights(config, "gguf", [path])
-    eos = gguf_eos_token_ids(file.metadata)
+    weights = _checked_weights(config, "gguf", [file.path for file in files])
+    eos = gguf_eos_token_ids(metadata)
     return LocatedModel(model_id, None, None, config, weights, eos, text)
 
 
-def _rope_divisors(file: GgufFile) -> tuple[float, ...]:
+def _rope_divisors(files: list[GgufFile]) -> tuple[float, ...]:
     """Return the numbers of the one tensor that is configuration rather than weight."""
-    info = file.tensors.get(ROPE_DIVISORS)
-    if info is None:
+    file = next((file for file in files if ROPE_DIVISORS in file.tensors), None)
+    if file is None:
         return ()
+    info = file.tensors[ROPE_DIVISORS]
     if info.dtype != "F32":
         raise CorruptModelError(f"{file.path.name}: tensor {ROPE_DIVISORS!r} must be F32.")
     return struct.unpack(f"<{info.num_elements}f", file.read(ROPE_DIVISORS))

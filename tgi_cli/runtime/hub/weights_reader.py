@@ -50,7 +50,8 @@ class WeightsReader:
         if not self._is_gguf:
             return SafetensorsFile(path)
         file = GgufFile(path)
-        self._is_permuted = file.metadata.get("general.architecture") == "llama"
+        if "general.architecture" in file.metadata:  # of a model in parts, the first says it
+            self._is_permuted = file.metadata["general.architecture"] == "llama"
         return file
 
     def find(self, name: str) -> tuple[Path, TensorInfo] | None:

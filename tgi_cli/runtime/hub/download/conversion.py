@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from tgi_cli.errors import ConversionError, ModelNotFoundError
 from tgi_cli.runtime.config.download import DownloadOptions
 from tgi_cli.runtime.hub import convert
 from tgi_cli.runtime.hub.convert.messages import Kind, Stage
 from tgi_cli.runtime.hub.convert.names import pickle_files
 from tgi_cli.runtime.hub.convert.places import ADAPTER_CONFIG, converted_folder
+from tgi_cli.runtime.hub.demo import DEMO_ID
 from tgi_cli.runtime.hub.download.disk import check_space
 from tgi_cli.runtime.hub.download.hub_client import Stop
+from tgi_cli.runtime.hub.download.local import check_local
 from tgi_cli.runtime.hub.download.obtain import obtain
 from tgi_cli.runtime.hub.download.progress import Phase, Progress
 from tgi_cli.runtime.hub.download.result import Obtained
 from tgi_cli.runtime.hub.download.space import GGUF_GROWTH, wants_gguf_converted
 from tgi_cli.runtime.hub.json_files import read_json
+from tgi_cli.runtime.hub.model_path import local_path
 
 _PHASES: dict[Stage, Phase] = {"hash": "verify", "write": "convert", "check": "verify"}
 _WEIGHTS = (".bin", ".pt", ".pth", ".gguf")
@@ -41,8 +46,6 @@ def with_conversion(
     if obtained.gguf_file is not None:
         if not wants_gguf_converted(options):
             return obtained
-        if _is_split(obtained):
-            raise ConversionError(f"{obtained.model_id}: a GGUF model in parts can't be converted.")
         progress.say(
             "GGUF weights grow when they become safetensors (Q4 to bfloat16: about 3.5 times), and "
             "the precision that they lost doesn't come back"
@@ -55,14 +58,10 @@ def with_conversion(
     return _made(obtained, "pickle", folder, options, progress)
 
 
-def _is_split(obtained: Obtained) -> bool:
-    return sum(file.name.endswith(".gguf") for file in obtained.files) > 1
-
-
 def _made(
     obtained: Obtained, kind: Kind, source: Path, options: DownloadOptions, progress: Progress
 ) -> Obtained:
-    into = converted_folder(source)
+    into = _place(source, options)
     if not options.ignores_disk_space and not into.exists():
         growth = GGUF_GROWTH if kind == "gguf" else 1.0
         num_bytes = sum(f.num_bytes for f in obtained.files if f.name.endswith(_WEIGHTS))
@@ -83,10 +82,24 @@ def _made(
     return _with_result(obtained, made, progress)
 
 
+def _place(source: Path, options: DownloadOptions) -> Path:
+    """Return where a result belongs: the demo model lies in an installed package, where nothing is
+    to be written.
+    """
+    if options.model_id != DEMO_ID:
+        return converted_folder(source)
+    home = options.cache_dir or Path(constants.HF_HOME)
+    return home.expanduser() / "tgi" / converted_folder(source).name
+
+
 def _merged(
     obtained: Obtained, options: DownloadOptions, progress: Progress, stop: Stop
 ) -> Obtained:
-    """Merge an adapter into its base model, which is fetched if it isn't here."""
+    """Merge an adapter into its base model, which is fetched if it isn't here.
+
+    The base of an adapter from the hub is a name on the hub and nothing else: the repository's
+    author wrote it. A folder of the user's own may name another.
+    """
     base_id = read_json(obtained.folder / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(base_id, str) or not base_id:
         raise ConversionError(f"{obtained.model_id}: {ADAPTER_CONFIG} names no base model.")
@@ -102,8 +115,13 @@ def _merged(
         local_dir=None,
         merge_lora=False,
     )
-    try:  # a name on the hub and nothing else: the repository's author wrote it
-        base = with_conversion(obtain(wanted, progress, stop), wanted, progress, stop)
+    try:
+        path = local_path(base_id) if obtained.commit is None else None
+        if path is not None:
+            base = check_local(path, wanted, progress, stop)
+        else:
+            base = obtain(wanted, progress, stop)
+        base = with_conversion(base, wanted, progress, stop)
     except ModelNotFoundError as exc:
         raise type(exc)(f"The base model: {exc.message}", hint=exc.hint) from exc
     into = converted_folder(obtained.folder)
