@@ -48,23 +48,32 @@
         EACH_VECTOR(j) sums[i][j] += a * b[j];            \
     }
 
-/* The codes that this k is AHEAD of. The hardware's own prefetching ends at each page. */
-#define PREFETCH(bytes)                                                                \
-    for (int p = 0; p < (vectors > PER_PANEL ? vectors / PER_PANEL : 1); p++)          \
-        for (int line = 0; line < (bytes); line += 64)                                 \
-            __builtin_prefetch(w + p * panel_bytes + line + AHEAD);
+/* The numbers that come AHEAD of these; the hardware's own prefetching ends at each page. Panels of
+ * a tile are read side by side, so after a panel's end come those that are as far behind all of the
+ * tile's. */
+#define TILE_PANELS (vectors > PER_PANEL ? vectors / PER_PANEL : 1)
+#define PREFETCH(from, bytes)                                                          \
+    {                                                                                  \
+        const char *ahead = (from) + AHEAD;                                            \
+        if (ahead >= panel_end) ahead += (TILE_PANELS - 1) * panel_bytes;              \
+        for (int p = 0; p < TILE_PANELS; p++)                                          \
+            for (int line = 0; line < (bytes); line += 64)                             \
+                __builtin_prefetch(ahead + p * panel_bytes + line);                    \
+    }
 
-#define UNPACK_TILE                        \
-    const float *x = t->x;                 \
-    const int64_t x_stride = t->x_stride;  \
-    const char *w = t->w;                  \
-    const int64_t panel_bytes = t->panel_bytes;
+/* `line_bytes`: of one k of a panel. */
+#define UNPACK_TILE(line_bytes)                \
+    const float *x = t->x;                     \
+    const int64_t x_stride = t->x_stride;      \
+    const char *w = t->w;                      \
+    const int64_t panel_bytes = t->panel_bytes; \
+    const char *panel_end = w - t->first_k * (line_bytes) + panel_bytes;
 
 /* One k of plain numbers or of codes of whole bytes. */
 #define ADD_LINE(format, size)                                                                  \
     {                                                                                           \
         VEC b[8];                                                                               \
-        PREFETCH(PANEL * size)                                                                  \
+        PREFETCH(w, PANEL * size)                                                               \
         EACH_VECTOR(j)                                                                          \
         b[j] = ISA(load_##format)(w + PANEL_OF(j) * panel_bytes + COLUMN_OF(j) * size);         \
         ADD_PRODUCTS(k)                                                                         \
@@ -74,7 +83,7 @@
 #define PLAIN_TILE(format, size)                                                                \
     TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows, const int vectors, \
                                               const int first) {                                \
-        UNPACK_TILE                                                                             \
+        UNPACK_TILE(PANEL * size)                                                               \
         NO_SUMS                                                                                 \
         for (int64_t k = 0; k < t->k; k++) ADD_LINE(format, size)                               \
         PUT_SUMS                                                                                \
@@ -105,10 +114,10 @@
         }                                                                                       \
     }
 
-#define CODES_TILE(code, ADD)                                                                   \
+#define CODES_TILE(code, line_bytes, ADD)                                                                \
     TARGET TGI_INLINE void ISA(tile_##code)(const Tile *t, const int rows, const int vectors,   \
                                             const int first) {                                  \
-        UNPACK_TILE                                                                             \
+        UNPACK_TILE(line_bytes)                                                                 \
         const char *scale = t->scales, *offset = t->offsets;                                    \
         VEC totals[MAX_TILE_ROWS][8];                                                           \
         if (KEEPS_TOTALS) EACH_ROW(i) EACH_VECTOR(j) {                                          \
@@ -142,10 +151,7 @@
             k++;                                                                                \
             continue;                                                                           \
         }                                                                                       \
-        for (int p = 0; p < (vectors > PER_PANEL ? vectors / PER_PANEL : 1); p++) {             \
-            __builtin_prefetch(line + p * panel_bytes + AHEAD);                                 \
-            __builtin_prefetch(line + p * panel_bytes + AHEAD + 64);                            \
-        }                                                                                       \
+        PREFETCH(line, PANEL * 4)                                                               \
         _Pragma("GCC unroll 8") for (int n = 0; n < 8; n++) {                                   \
             EACH_VECTOR(j) b[j] = values(words[j], n, table);                                   \
             ADD_PRODUCTS(k + n)                                                                 \
@@ -160,11 +166,11 @@ TARGET TGI_INLINE VEC ISA(load_scales)(const char *p, int64_t size) {
 PLAIN_TILE(f32, 4)
 PLAIN_TILE(f16, 2)
 PLAIN_TILE(bf16, 2)
-CODES_TILE(widened, ADD_BYTES(f32, 4))
-CODES_TILE(int8, ADD_BYTES(int8, 1))
-CODES_TILE(fp8, ADD_BYTES(fp8, 1))
-CODES_TILE(int4, ADD_WORDS(ISA(int4_values), 0))
-CODES_TILE(table4, const ISA(table) table = ISA(load_table)(t->table);
+CODES_TILE(widened, PANEL * 4, ADD_BYTES(f32, 4))
+CODES_TILE(int8, PANEL, ADD_BYTES(int8, 1))
+CODES_TILE(fp8, PANEL, ADD_BYTES(fp8, 1))
+CODES_TILE(int4, PANEL / 2, ADD_WORDS(ISA(int4_values), 0))
+CODES_TILE(table4, PANEL / 2, const ISA(table) table = ISA(load_table)(t->table);
            ADD_WORDS(ISA(table4_values), table))
 
 /* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel
@@ -257,6 +263,7 @@ static const InstructionSet ISA(set) = {
 #undef PUT_SUMS
 #undef ADD_PRODUCTS
 #undef UNPACK_TILE
+#undef TILE_PANELS
 #undef PREFETCH
 #undef ADD_LINE
 #undef PLAIN_TILE
