@@ -99,9 +99,14 @@
 #define ADD_SCALED_SUMS                                                                         \
     EACH_VECTOR(j) {                                                                            \
         const int64_t at = PANEL_OF(j) * t->panel_scales + COLUMN_OF(j) * t->scale_size;        \
+        const int64_t next = at + TILE_PANELS * t->panel_scales; /* of the next tile */         \
         const VEC scales = ISA(load_scales)(scale + at, t->scale_size);                         \
         VEC offsets = {0};                                                                      \
-        if (offset) offsets = ISA(load_scales)(offset + at, t->scale_size);                     \
+        __builtin_prefetch(scale + next);                                                       \
+        if (offset) {                                                                           \
+            offsets = ISA(load_scales)(offset + at, t->scale_size);                             \
+            __builtin_prefetch(offset + next);                                                  \
+        }                                                                                       \
         EACH_ROW(i) {                                                                           \
             if (!KEEPS_TOTALS) {                                                                \
                 totals[i][j] = (VEC){0};                                                        \
@@ -114,7 +119,7 @@
         }                                                                                       \
     }
 
-#define CODES_TILE(code, line_bytes, ADD)                                                                \
+#define CODES_TILE(code, line_bytes, ADD)                                                       \
     TARGET TGI_INLINE void ISA(tile_##code)(const Tile *t, const int rows, const int vectors,   \
                                             const int first) {                                  \
         UNPACK_TILE(line_bytes)                                                                 \
