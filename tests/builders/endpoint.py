@@ -8,14 +8,22 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from enum import Enum
 from typing import Any
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-RESET = object()  # in an answer: reset the connection
 END = b"0\r\n\r\n"
 _NO_LINGER = struct.pack("ii", 1, 0)  # closing sends a reset
 
-Part = bytes | asyncio.Event | object
+
+class Deed(Enum):
+    """What an answer does where it doesn't write."""
+
+    RESET = "reset"  # of the connection
+
+
+RESET = Deed.RESET
+Part = bytes | asyncio.Event | Deed
 Answer = Sequence[Part]
 
 

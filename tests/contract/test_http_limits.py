@@ -104,6 +104,7 @@ async def test_a_length_over_the_limit_is_refused_before_the_body_comes():
         (BODY, 400),
         (gzip.compress(b" " * 50_000_000, 1), 413),
     ],
+    ids=["packed", "not-packed", "too-large-unpacked"],
 )
 async def test_a_packed_body_counts_as_what_it_unpacks_to(body, status, caplog):
     async with serving() as client:

@@ -259,6 +259,7 @@ async def test_128_clients_are_served_by_default_and_the_next_is_refused_while_t
             num_running = len(client.engine.open_requests)
             for stream in streams:
                 assert await stream.content.readuntil(b"\n\n")
+                stream.close()
         refused = await client.metric('tgi_request_failure{err="overloaded"}')
 
     assert (status, num_running, refused) == (429, 128, 1)

@@ -7,6 +7,7 @@ import signal
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def logprobs(url: str) -> list[float]:
     return [token["logprob"] for token in post(url, body)["details"]["tokens"]]
 
 
+@dataclass(frozen=True)
+class Seen:
+    lines: list[str]
+    logprobs: list[float]
+
+
+@pytest.fixture(scope="module")
+def usual(tiny: str) -> Seen:
+    """What a server of the tiny model says that is told nothing else."""
+    with served("--model-id", tiny) as server:
+        return Seen(server.lines, logprobs(server.wait_ready()))
+
+
 def test_a_deployments_arguments_start_the_demo_model() -> None:
     with served(*DOCKER_ARGUMENTS) as server:
         line = json.loads(server.wait_for('"Connected"'))
@@ -81,16 +95,13 @@ def test_a_deployments_arguments_start_the_demo_model() -> None:
     ]
 
 
-def test_derived_limits_are_logged_where_none_are_given(tiny: str) -> None:
-    with served("--model-id", tiny) as server:
-        server.wait_ready()
-
+def test_derived_limits_are_logged_where_none_are_given(usual: Seen) -> None:
     for text in (
         "Default `max_batch_prefill_tokens` to 256",
         "Maximum input tokens defaulted to 255",
         "Maximum total tokens defaulted to 256",
     ):
-        assert any(line.endswith(text) for line in server.lines), text
+        assert any(line.endswith(text) for line in usual.lines), text
 
 
 def test_secrets_are_in_no_line() -> None:
@@ -131,29 +142,25 @@ def test_a_port_in_use_ends_the_start() -> None:
     assert server.survivors() == []
 
 
-def test_rope_options_reach_the_model(tiny: str) -> None:
-    with served("--model-id", tiny) as server:
-        plain = logprobs(server.wait_ready())
+def test_rope_options_reach_the_model(tiny: str, usual: Seen) -> None:
     with served("--model-id", tiny, "--rope-factor", "4") as server:
         scaled = logprobs(server.wait_ready())
     with served("--model-id", tiny, "--rope-scaling", "linear") as server:
         unscaled = logprobs(server.wait_ready())  # its factor is 1
 
-    assert scaled != plain
-    assert unscaled == plain
+    assert scaled != usual.logprobs
+    assert unscaled == usual.logprobs
 
 
-def test_torch_computes_where_custom_kernels_are_off(tiny: str) -> None:
-    with served("--model-id", tiny) as server:
-        native = logprobs(server.wait_ready())
+def test_torch_computes_where_custom_kernels_are_off(tiny: str, usual: Seen) -> None:
     with served("--model-id", tiny, "--disable-custom-kernels") as server:
         server.wait_for("attention, norms: torch")
         torch = logprobs(server.wait_ready())
 
-    assert torch == pytest.approx(native, abs=1e-4)
+    assert torch == pytest.approx(usual.logprobs, abs=1e-4)
 
 
-def test_weights_are_read_from_another_folder(tiny: str, tmp_path: Path) -> None:
+def test_weights_are_read_from_another_folder(tiny: str, usual: Seen, tmp_path: Path) -> None:
     small, weights = tmp_path / "small", tmp_path / "weights"
     for folder in (small, weights):
         folder.mkdir()
@@ -163,10 +170,8 @@ def test_weights_are_read_from_another_folder(tiny: str, tmp_path: Path) -> None
 
     with served("--model-id", str(small), "--weights-cache-override", str(weights)) as server:
         found = logprobs(server.wait_ready())
-    with served("--model-id", tiny) as server:
-        expected = logprobs(server.wait_ready())
 
-    assert found == expected
+    assert found == usual.logprobs
 
 
 def test_prompts_computed_whole_and_uncached_give_the_same_bytes() -> None:

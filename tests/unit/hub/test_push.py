@@ -63,7 +63,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadHub]:
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(push, "HfApi", lambda: HfApi(endpoint=hub.url, token="hf_secret"))
