@@ -30,9 +30,9 @@ CASES = [
     ("tgi health --level de", "tgi health --level deep"),
     ("tgi bench --tokenizer ./mod", "tgi bench --tokenizer ./model.gguf"),
     ("tgi bench compare ./res", "tgi bench compare ./result.json"),
-    ("tgi download org/na", "tgi download org/name"),
-    ("tgi download --verify sh", "tgi download --verify sha256"),
     ("tgi download demo --local-dir ./fol", "tgi download demo --local-dir ./folder/"),
+    ("tgi quantize demo ./fol", "tgi quantize demo ./folder/"),
+    ("tgi quantize org/name out --method awq+", "tgi quantize org/name out --method awq+gptq"),
 ]
 
 

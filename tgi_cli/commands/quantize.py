@@ -36,7 +36,8 @@ def quantize(
     **flags: Any,
 ) -> None:
     """Quantise a model, and say what it costs in quality and gains in size and speed."""
-    can_resume = flags["evaluate"] is None and flags["backend"] in (None, "own")
+    writes = flags["evaluate"] is None and not flags["dry_run"]
+    can_resume = writes and flags["backend"] in (None, "own")
     try:
         options = read_options({"model": model, "output": output, **flags})
         with quantize_screen(

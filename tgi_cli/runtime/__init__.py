@@ -106,6 +106,9 @@ def bench_compare(
 
 def quantize_model(options: QuantizeOptions, screen: QuantizeScreen) -> int:
     """Quantise a model, or measure one; return the exit code. Raises `StartError`."""
+    # As Ctrl-C: a library's process must not outlive this one, and see `download`.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
     from tgi_cli.runtime.platforms.cpu import prepare_process
     from tgi_cli.runtime.serving.hardware import read_hardware
 

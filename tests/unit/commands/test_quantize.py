@@ -132,7 +132,12 @@ def test_ends_that_are_not_well_have_codes_of_their_own(
 
 
 @pytest.mark.parametrize(
-    "words", [["--evaluate", "x", "--against", "y"], ["m", "o", "--backend", "gptqmodel"]]
+    "words",
+    [
+        ["--evaluate", "x", "--against", "y"],
+        ["m", "o", "--backend", "gptqmodel"],
+        ["m", "o", "--dry-run"],
+    ],
 )
 def test_nothing_is_promised_of_a_run_that_can_not_go_on(monkeypatch, words) -> None:
     monkeypatch.setattr(runtime, "quantize_model", failing(KeyboardInterrupt()))
@@ -147,6 +152,8 @@ def test_nothing_is_promised_of_a_run_that_can_not_go_on(monkeypatch, words) -> 
         (["--evaluate", "x"], 1, "--evaluate needs --against"),
         (["m", "o", "--method", "exl2"], 2, "is not one of gptq"),
         (["m", "o", "--bits", "5"], 2, "is not one of 2, 3, 4, 8"),
+        (["m", "o", "--sequence-length", "1"], 2, "1 is too short"),
+        (["m", "o", "--no-evaluation", "--evaluation-samples", "3"], 1, "measures on nothing"),
         (["m", "o", "--device", "tpu"], 2, "is not cpu, cuda or cuda:N"),
         (["nowhere/at/all", "o"], 1, "no such file or folder"),
     ],

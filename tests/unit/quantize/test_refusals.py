@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -103,10 +104,6 @@ def test_work_that_is_not_ours_is_left_alone(model: Path, tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["mine.txt"]
 
 
-def test_an_output_in_the_models_folder_is_refused(model: Path) -> None:
-    refused(model, model / "out", ArgumentError, "the model's own folder")
-
-
 def test_two_runs_do_not_share_their_work(model: Path, tmp_path: Path) -> None:
     def second(_: int) -> None:
         refused(model, tmp_path / "out", ArgumentError, "another process", resume=True)
@@ -131,6 +128,10 @@ def test_a_calibration_file_that_is_too_short_is_named(model: Path, tmp_path: Pa
     refused(
         model, tmp_path / "out", ArgumentError, "short.txt", calibration=str(tmp_path / "short.txt")
     )
+
+
+def test_windows_longer_than_the_context_are_refused(model: Path, tmp_path: Path) -> None:
+    refused(model, tmp_path / "out", ArgumentError, "a context of 256", sequence_length=257)
 
 
 def test_weights_that_are_not_numbers_are_named(model: Path, tmp_path: Path) -> None:
@@ -251,6 +252,19 @@ def test_evaluating_alone_refuses_broken_scales(model: Path, tmp_path: Path) -> 
     assert measure(tmp_path / "good").reports[0][1]["quality"]["mean_kl"] < 0.2
     with pytest.raises(QualityError, match="KL divergence"):
         measure(tmp_path / "bad")
+
+
+def test_a_model_with_another_tokenizer_is_not_measured(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "other")
+    tokenizer = read_json(model / "tokenizer.json")
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["e"], vocabulary["t"] = vocabulary["t"], vocabulary["e"]
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    options = QuantizeOptions(evaluate=str(tmp_path / "other"), against=str(model))
+    options = dataclasses.replace(options, sequence_length=24)
+
+    with pytest.raises(ArgumentError, match="tokenizers that read the same text"):
+        evaluate(options, hardware(num_cores=1), RecordingScreen())
 
 
 def test_layers_are_solved_on_what_is_stored(model, tmp_path, monkeypatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tgi_cli.errors import ArgumentError
+from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.config.quantize import QuantizeRecipe
 from tgi_cli.runtime.hub.json_files import read_text
 from tgi_cli.runtime.quantize.calibration import calibration_text, draw_windows, held_out_text
@@ -40,6 +41,15 @@ def calibrate(tokenizer: Tokenizer, recipe: QuantizeRecipe) -> Calibration | Non
     windows = _drawn(name, tokenizer, text, recipe.num_samples, recipe.sequence_length, recipe.seed)
     ids = windows.numpy().astype("<i8").tobytes()
     return Calibration(name, windows, hashlib.sha256(ids).hexdigest())
+
+
+def check_length(sequence_length: int, config: ModelConfig) -> None:
+    """Raises `ArgumentError` if a window is longer than the model's context."""
+    if sequence_length > config.max_position_embeddings:
+        raise ArgumentError(
+            f"--sequence-length {sequence_length}: the model has a context of "
+            f"{config.max_position_embeddings} tokens."
+        )
 
 
 def held_out(tokenizer: Tokenizer, num_samples: int, sequence_length: int) -> EvaluationText:

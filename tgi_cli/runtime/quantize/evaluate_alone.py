@@ -9,7 +9,8 @@ from tgi_cli.runtime.config.quantize import QuantizeOptions
 from tgi_cli.runtime.config.quantize.options import DEFAULT_SEQUENCE_LENGTH
 from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.platforms import cpu
-from tgi_cli.runtime.quantize.calibrate import held_out
+from tgi_cli.runtime.quantize.calibrate import check_length, held_out
+from tgi_cli.runtime.quantize.calibration import held_out_text
 from tgi_cli.runtime.quantize.evaluate import compare
 from tgi_cli.runtime.quantize.pipeline import public_name
 from tgi_cli.runtime.quantize.progress import QuantizeScreen
@@ -31,7 +32,10 @@ def evaluate(options: QuantizeOptions, hardware: HardwareFacts, screen: Quantize
             f"{base.config.vocab_size}: it is no version of it."
         )
     length = options.sequence_length or DEFAULT_SEQUENCE_LENGTH
-    text = held_out(Tokenizer(base.text), options.evaluation_samples, length)
+    check_length(length, base.config)
+    tokenizer = Tokenizer(base.text)
+    _check_same_tokens(tokenizer, Tokenizer(model.text))
+    text = held_out(tokenizer, options.evaluation_samples, length)
     compared = compare(base, model, text, screen.say)
     found = Evaluation(
         tgi_version=__version__,
@@ -45,3 +49,14 @@ def evaluate(options: QuantizeOptions, hardware: HardwareFacts, screen: Quantize
     screen.report(evaluation_text(found), found.json())
     check_bounds(compared.quality, max_kl=options.max_kl, max_ppl_increase=options.max_ppl_increase)
     return 0
+
+
+def _check_same_tokens(base: Tokenizer, model: Tokenizer) -> None:
+    """Compare what they make of the text: the files may be written in different ways."""
+    text = held_out_text()
+    found = [each.encode(text, add_special_tokens=False) for each in (base, model)]
+    if found[0] != found[1]:
+        raise ArgumentError(
+            "--evaluate: the model and --against have tokenizers that read the same text as "
+            "different tokens, so it is no version of it."
+        )

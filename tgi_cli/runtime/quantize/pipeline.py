@@ -10,15 +10,12 @@ whole, on the disk and within its bounds.
 from __future__ import annotations
 
 import dataclasses
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from tgi_cli import __version__
-from tgi_cli.errors import ArgumentError, DiskSpaceError, QualityError, UnsupportedModelError
+from tgi_cli.errors import ArgumentError, QualityError, UnsupportedModelError
 from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.quantize import QuantizeOptions, QuantizeRecipe, decide
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
@@ -26,7 +23,7 @@ from tgi_cli.runtime.hub.push import check_push, push_folder
 from tgi_cli.runtime.hub.safetensors_writer import write_file
 from tgi_cli.runtime.platforms import cpu
 from tgi_cli.runtime.quantize.backends import check_backend
-from tgi_cli.runtime.quantize.calibrate import Calibration, calibrate, held_out
+from tgi_cli.runtime.quantize.calibrate import Calibration, calibrate, check_length, held_out
 from tgi_cli.runtime.quantize.checkpoint import write_checkpoint
 from tgi_cli.runtime.quantize.evaluate import EvaluationText, compare
 from tgi_cli.runtime.quantize.forward import LayerForward
@@ -34,6 +31,7 @@ from tgi_cli.runtime.quantize.gptq import DEFAULT_DAMPING
 from tgi_cli.runtime.quantize.library_checkpoint import write_library_checkpoint
 from tgi_cli.runtime.quantize.methods import layer_solver
 from tgi_cli.runtime.quantize.model_card import model_card
+from tgi_cli.runtime.quantize.output_folder import check_output, disk_errors
 from tgi_cli.runtime.quantize.plan import (
     check_disk,
     check_memory,
@@ -52,7 +50,6 @@ from tgi_cli.runtime.quantize.work_folder import (
     State,
     WorkFolder,
     open_work,
-    partial_folder,
     read_state,
 )
 from tgi_cli.runtime.text.tokenizer import Tokenizer
@@ -66,13 +63,13 @@ def quantize(options: QuantizeOptions, hardware: HardwareFacts, screen: Quantize
     recipe = decide(options)
     assert options.model is not None, options
     assert options.output is not None, options
-    output = Path(options.output).expanduser().absolute()
-    _check_folders(options.model, output)
+    output = check_output(options.model, options.output)
     _check_device(recipe.device)
     if recipe.backend != "own":
         check_backend(recipe.backend)
     located = locate_model(options.model, revision=options.revision)
     _check_plain(located)
+    check_length(recipe.sequence_length, located.config)
     run = _Run(options, recipe, output, Source(located), hardware, screen)
     if options.dry_run:
         run.show_plan()
@@ -128,7 +125,7 @@ class _Run:
         state = self._state(calibrated, num_threads)
         if self._options.push_to_hub is not None:
             check_push(self._options.push_to_hub)
-        with _disk_errors(self._output):
+        with disk_errors(self._output, can_resume=self._recipe.backend == "own"):
             work = open_work(self._output, state, resumes=self._options.resume)
             try:
                 self._make(work, state, calibrated, text)
@@ -257,18 +254,6 @@ def _recipe_fields(recipe: QuantizeRecipe) -> dict[str, str | int | float | bool
     return fields
 
 
-def _check_folders(model: str, output: Path) -> None:
-    """Raises `ArgumentError` unless the output is a new or empty folder outside the model."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ArgumentError(
-            f"{output.name}: the output must be a new or an empty folder.",
-            hint="Remove it, or write somewhere else.",
-        )
-    source = Path(model).expanduser()
-    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
-        raise ArgumentError(f"{output.name}: the output can't be in the model's own folder.")
-
-
 def _check_device(device: str) -> None:
     if device == "cpu":
         return
@@ -284,17 +269,3 @@ def _check_plain(located: LocatedModel) -> None:
             f"{public_name(located.model_id)} is quantised already.",
             hint="Quantise the original it was made from.",
         )
-
-
-@contextmanager
-def _disk_errors(output: Path) -> Iterator[None]:
-    """Say a full disk in words; what is stored by then is good for --resume."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskSpaceError(
-            f"The disk is full: {partial_folder(output).name} can't grow.",
-            hint="Free space and go on with --resume.",
-        ) from exc

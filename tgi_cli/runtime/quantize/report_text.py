@@ -23,6 +23,7 @@ def report_text(report: Report) -> str:
         [
             f"{report.model}: {describe_recipe(report.recipe)}",
             quality_table(report.quality, report.rounding),
+            *_measured_on(report.evaluation_text, report.quality),
             side_table(report.before, report.after),
             *([worst] if worst else []),
         ]
@@ -35,6 +36,7 @@ def evaluation_text(found: Evaluation) -> str:
         [
             f"{found.model} against {found.against}",
             quality_table(found.quality, None),
+            *_measured_on(found.evaluation_text, found.quality),
             side_table(found.before, found.after),
         ]
     )
@@ -127,6 +129,12 @@ def show_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def _measured_on(text: str | None, quality: Quality | None) -> list[str]:
+    if quality is None:
+        return []
+    return [f"On {quality.num_tokens:,} tokens of the text {text}; KL divergence in nats."]
+
+
 def _worst_projections(layers: Sequence[LayerRecord]) -> str:
     errors = [
         (projection.relative_loss, f"{layer.index}.{projection.name}")
@@ -186,9 +194,14 @@ def _number(value: float | None) -> str:
     return _NOT_MEASURED if value is None else f"{value:.4g}"
 
 
+def _digits(value: float) -> str:
+    """Return three digits, or all that stand before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _bytes(value: int | None) -> str:
     return _NOT_MEASURED if value is None else show_bytes(value)
 
 
 def _with_unit(value: float | None, unit: str) -> str:
-    return _NOT_MEASURED if value is None else f"{value:.3g} {unit}"
+    return _NOT_MEASURED if value is None else f"{_digits(value)} {unit}"

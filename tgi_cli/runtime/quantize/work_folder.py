@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,9 +126,9 @@ def open_work(output: Path, state: State, *, resumes: bool) -> WorkFolder:
             asked for something else; another process works there.
     """
     folder = partial_folder(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / _STATE).exists() and any(each.name != _LOCK for each in folder.iterdir()):
+    if not _is_ours(folder):
         raise ArgumentError(f"{folder.name} exists and isn't the work of an earlier run.")
+    folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / _LOCK).open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,23 +148,48 @@ def partial_folder(output: Path) -> Path:
 
 def read_state(output: Path) -> State | None:
     """Return the state of an earlier run; None if there is none that can be read."""
+    return _read(partial_folder(output) / _STATE)
+
+
+def _read(path: Path) -> State | None:
     try:
-        return msgspec.json.decode((partial_folder(output) / _STATE).read_bytes(), type=State)
+        return msgspec.json.decode(path.read_bytes(), type=State)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
+def _clear(folder: Path) -> None:
+    """Remove all but the lock, and the state, which says whose folder it is."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in (_STATE, _LOCK):
+            path.unlink()
+
+
+def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return not os.path.lexists(folder)
+    return (folder / _STATE).exists() or all(each.name == _LOCK for each in folder.iterdir())
+
+
 def _check_state(folder: Path, state: State, *, resumes: bool) -> None:
     path = folder / _STATE
-    if path.exists() and not resumes:
+    earlier = _read(path)
+    if earlier is not None and earlier.options.get("backend") != "own":
+        _clear(folder)  # a library leaves nothing to go on with
+    elif path.exists() and not resumes:
+        can_resume = state.options["backend"] == "own"
         raise ArgumentError(
             f"{folder.name} holds the work of an earlier run.",
-            hint="Go on with --resume, or remove the folder.",
+            hint="Go on with --resume, or remove the folder." if can_resume else "Remove it.",
         )
-    if path.exists():
-        earlier = read_state(folder.with_name(folder.name.removesuffix(".partial")))
+    elif path.exists():
         if earlier is None:
-            raise ArgumentError(f"{path.name} can't be read.", hint=f"Remove {folder.name}.")
+            raise ArgumentError(
+                f"{folder.name}/{path.name} can't be read: it is damaged, or of another version.",
+                hint=f"Remove {folder.name}.",
+            )
         for name, before, now in _differences(earlier, state):
             raise ArgumentError(
                 f"--resume: {name} was {before} in the run that is gone on with, and is {now} now.",
@@ -175,7 +201,7 @@ def _check_state(folder: Path, state: State, *, resumes: bool) -> None:
 
 def _differences(earlier: State, now: State) -> list[tuple[str, object, object]]:
     """Return what differs, with a name that its reader knows."""
-    flags = {f"--{name.replace('_', '-')}": name for name in earlier.options | now.options}
+    flags = {_flag(name): name for name in earlier.options | now.options}
     pairs: list[tuple[str, object, object]] = [
         (flag, earlier.options.get(name), now.options.get(name)) for flag, name in flags.items()
     ]
@@ -190,6 +216,11 @@ def _differences(earlier: State, now: State) -> list[tuple[str, object, object]]
         for name, version in now.versions.items()
     ]
     return [(name, before, after) for name, before, after in pairs if before != after]
+
+
+def _flag(name: str) -> str:
+    """Return what sets a field of the recipe."""
+    return "--sym" if name == "symmetric" else f"--{name.replace('_', '-')}"
 
 
 def _shown(files: list[SourceFile]) -> str:

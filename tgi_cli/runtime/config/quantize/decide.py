@@ -110,12 +110,14 @@ def read_options(flags: Mapping[str, object]) -> QuantizeOptions:
     """Return the options of a call; `flags` holds parsed values, None where none was given.
 
     Raises:
-        ArgumentError: `--evaluate` with an option that measuring alone has no use for.
+        ArgumentError: an option that measuring alone, or not measuring, has no use for.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     options = msgspec.convert(given, QuantizeOptions, strict=True)
     if options.evaluate is not None:
         _check_measuring(options, frozenset(given))
+    elif not options.evaluation and "evaluation_samples" in given:
+        raise ArgumentError("--evaluation-samples: --no-evaluation measures on nothing.")
     return options
 
 

@@ -78,6 +78,13 @@ def _positive(value: str) -> int:
     return number
 
 
+def _window(value: str) -> int:
+    number = parsers.count(value)
+    if number < 2:
+        raise ValueError(f"{number} is too short: a window is a token and what follows it")
+    return number
+
+
 def _bits(value: str) -> int:
     number = parsers.count(value)
     if number not in (2, 3, 4, 8):
@@ -223,7 +230,7 @@ QUANTIZE_SETTINGS: tuple[QuantizeSetting, ...] = (
         "sequence_length",
         CALIBRATION,
         "Tokens of a window, of the evaluation's windows too.",
-        _positive,
+        _window,
         note=str(DEFAULT_SEQUENCE_LENGTH),
     ),
     _number("seed", CALIBRATION, "Draws the windows.", parsers.count, note="0"),
