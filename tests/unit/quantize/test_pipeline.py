@@ -144,6 +144,9 @@ def test_report_has_every_figure_and_is_part_of_the_card(written) -> None:
     assert len(report["layers"]) == 3
     assert report["layers"][2]["projections"][6]["damping"] >= 0.05
     card = (output / "README.md").read_text()
+    assert "Calibrated on 72 tokens of the text quantize.py (3 windows of 24, seed 0)" in card
+    for told in (card, screen.reports[0][0]):
+        assert "Measured on 48 tokens of text that ships with tgi (general, held out)" in told
     assert f"{report['quality']['mean_kl']:.4f}" in card
     assert "not measured" not in card
 

@@ -92,6 +92,14 @@ def test_a_state_of_another_version_is_told(tmp_path: Path) -> None:
         open_work(tmp_path / "out", state(), resumes=True)
 
 
+def test_a_result_that_came_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").touch()
+
+    with pytest.raises(ArgumentError, match="was written meanwhile"):
+        open_work(tmp_path / "out", state(), resumes=False)
+
+
 def test_a_file_or_a_link_in_its_place_is_left_alone(tmp_path: Path) -> None:
     partial_folder(tmp_path / "file").write_text("mine")
     partial_folder(tmp_path / "link").symlink_to(tmp_path / "nowhere")

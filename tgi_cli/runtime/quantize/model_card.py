@@ -6,6 +6,7 @@ from tgi_cli.runtime.quantize.report import Report
 from tgi_cli.runtime.quantize.report_text import (
     describe_recipe,
     layer_table,
+    measured_on,
     quality_table,
     side_table,
 )
@@ -24,18 +25,13 @@ def model_card(report: Report) -> str:
         "The same options on the same number of threads "
         f"({report.num_threads}, {report.device}) give the same weights to the last bit.",
     ]
-    where = "Not measured." if report.evaluation_text is None else (
-        f"Measured on text that it wasn't calibrated on ({report.evaluation_text}), each token "
-        "with the text before it. KL divergence is in nats, from the original's next-token "
-        "distribution to the quantised one's."
-    )  # fmt: skip
     layers = layer_table(report.layers)
     parts = [
         "\n".join([*head, "---"]),
         f"# {report.model}, {recipe['bits']} bits",
         *made,
         "## Quality",
-        where,
+        measured_on(report.evaluation_text, report.quality),
         quality_table(report.quality, report.rounding),
         "## Size and speed",
         "Speed is of the machine that quantised it, with one request at a time.",
@@ -58,6 +54,6 @@ def _calibration(report: Report) -> str:
         return "It was not calibrated on any text."
     recipe = report.recipe
     return (
-        f"Calibrated on {report.num_calibration_tokens:,} tokens of {report.calibration} "
+        f"Calibrated on {report.num_calibration_tokens:,} tokens of the text {report.calibration} "
         f"({recipe['num_samples']} windows of {recipe['sequence_length']}, seed {recipe['seed']})."
     )

@@ -23,7 +23,7 @@ def report_text(report: Report) -> str:
         [
             f"{report.model}: {describe_recipe(report.recipe)}",
             quality_table(report.quality, report.rounding),
-            *_measured_on(report.evaluation_text, report.quality),
+            measured_on(report.evaluation_text, report.quality),
             side_table(report.before, report.after),
             *([worst] if worst else []),
         ]
@@ -36,7 +36,7 @@ def evaluation_text(found: Evaluation) -> str:
         [
             f"{found.model} against {found.against}",
             quality_table(found.quality, None),
-            *_measured_on(found.evaluation_text, found.quality),
+            measured_on(found.evaluation_text, found.quality),
             side_table(found.before, found.after),
         ]
     )
@@ -85,12 +85,28 @@ def quality_table(quality: Quality | None, rounding: Quality | None) -> str:
         ("perplexity", _number(original), *map(_perplexity, columns)),
         ("KL divergence, mean", "0", *(_figure(each, "mean_kl") for each in columns)),
         ("KL divergence, 99th percentile", "0", *(_figure(each, "p99_kl") for each in columns)),
-        ("same most likely token", "100 %", *map(_share, columns)),
+        ("same most likely token", "100.0%", *map(_share, columns)),
         ("same greedy continuation", "all", *map(_greedy, columns)),
-        ("tokens before they differ", "100 %", *map(_same, columns)),
+        ("tokens before they differ", "100.0%", *map(_same, columns)),
     ]
     names = ("quantised", "plain rounding")[: len(columns)]
     return _table(("quality", "original", *names), rows)
+
+
+def measured_on(text: str | None, quality: Quality | None) -> str:
+    """Return what the figures of `quality_table` are of, with their units."""
+    if quality is None:
+        return "Not measured."
+    greedy = quality.greedy
+    prompts = "" if greedy is None else (
+        f" Greedy continuations are of {greedy.num_prompts} prompts out of it; 'before they "
+        "differ' is the share of their tokens before the first other one."
+    )  # fmt: skip
+    return (
+        f"Measured on {quality.num_tokens:,} tokens of text that ships with tgi ({text}), each "
+        "with the text before it. KL divergence is in nats, from the original's next-token "
+        f"distribution to the quantised one's.{prompts}"
+    )
 
 
 def side_table(before: Side, after: Side) -> str:
@@ -114,7 +130,7 @@ def layer_table(layers: Sequence[LayerRecord]) -> str:
         (
             f"{layer.index}.{projection.name}",
             f"{projection.relative_loss:.2e}",
-            _number(projection.damping),
+            "none" if projection.damping is None else f"{projection.damping:.4g}",
         )
         for layer in layers
         for projection in layer.projections
@@ -127,12 +143,6 @@ def show_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _measured_on(text: str | None, quality: Quality | None) -> list[str]:
-    if quality is None:
-        return []
-    return [f"On {quality.num_tokens:,} tokens of the text {text}; KL divergence in nats."]
 
 
 def _worst_projections(layers: Sequence[LayerRecord]) -> str:

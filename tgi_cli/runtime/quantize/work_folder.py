@@ -123,7 +123,7 @@ def open_work(output: Path, state: State, *, resumes: bool) -> WorkFolder:
 
     Raises:
         ArgumentError: there is work of an earlier run and `resumes` is false; the earlier run was
-            asked for something else; another process works there.
+            asked for something else; another process works there, or has just finished.
     """
     folder = partial_folder(output)
     if not _is_ours(folder):
@@ -132,6 +132,8 @@ def open_work(output: Path, state: State, *, resumes: bool) -> WorkFolder:
     lock = (folder / _LOCK).open("wb")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if output.exists() and any(output.iterdir()):
+            raise ArgumentError(f"{output.name} was written meanwhile, by another run.")
         _check_state(folder, state, resumes=resumes)
     except BlockingIOError as exc:
         lock.close()
