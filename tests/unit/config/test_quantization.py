@@ -34,6 +34,11 @@ def with_weights(**changes: Any) -> dict[str, Any]:
     return {**COMPRESSED, "config_groups": {"group_0": group}}
 
 
+def with_targets(*targets: Any) -> dict[str, Any]:
+    group = {**COMPRESSED["config_groups"]["group_0"], "targets": list(targets)}
+    return {**COMPRESSED, "config_groups": {"group_0": group}}
+
+
 @pytest.mark.parametrize(
     ("config", "error", "reason"),
     [
@@ -46,7 +51,9 @@ def with_weights(**changes: Any) -> dict[str, Any]:
         ({**GPTQ, "group_size": 0}, CorruptModelError, "group_size"),
         ({**GPTQ, "group_size": 1 << 60}, CorruptModelError, "group_size"),
         ({**GPTQ, "sym": "yes"}, CorruptModelError, "'sym' must be true or false"),
-        ({**GPTQ, "dynamic": {"-:lm": {}}}, UnsupportedModelError, "dynamic"),
+        ({**GPTQ, "dynamic": {"-:lm": {}, "+:.*": {"bits": 8}}}, UnsupportedModelError, "dynamic"),
+        ({**GPTQ, "dynamic": {"-:(a+)+$": {}}}, UnsupportedModelError, "dynamic: the pattern"),
+        ({**GPTQ, "dynamic": ["-:lm"]}, CorruptModelError, "'dynamic' must be an object"),
         ({**GPTQ, "pack_dtype": "int8"}, CorruptModelError, "pack_dtype"),
         ({**GPTQ, "checkpoint_format": "bitblas"}, UnsupportedModelError, "bitblas"),
         ({**MARLIN.config, "bits": 8}, UnsupportedModelError, "bits 8"),
@@ -66,6 +73,9 @@ def with_weights(**changes: Any) -> dict[str, Any]:
         ({**COMPRESSED, "transform_config": {"r": 1}}, UnsupportedModelError, "transform_config"),
         ({**COMPRESSED, "sparsity_config": {"format": "2:4"}}, UnsupportedModelError, "sparse"),
         ({**COMPRESSED, "config_groups": {}}, UnsupportedModelError, "there are 0 groups"),
+        (with_targets("Linear", "Embedding"), UnsupportedModelError, "targets [Linear, Embedding]"),
+        (with_targets(), UnsupportedModelError, "targets []"),
+        (with_targets(7), CorruptModelError, "'targets' must be a list"),
         (with_weights(num_bits=3), CorruptModelError, "num_bits"),
         (with_weights(type="float"), CorruptModelError, "type"),
         (with_weights(strategy="block"), CorruptModelError, "strategy"),
@@ -75,8 +85,10 @@ def with_weights(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_cannot_be_read_is_refused_by_key(config, error, reason):
-    with pytest.raises(error, match=re.escape(reason)):
+    with pytest.raises(error, match=re.escape(reason)) as caught:
         parse_quantization(config, "config.json: quantization_config")
+
+    assert bool(caught.value.hint) == (error is UnsupportedModelError), "what to do instead"
 
 
 _CONFIGS = {name: narrow.config for name, narrow in NARROW.items()} | {
@@ -133,6 +145,22 @@ def test_any_object_is_a_format_or_a_clear_error(name, path, value):
         assert decoded.quantization == quantization
         with contextlib.suppress(ValueError):  # sizes that the format can't have
             assert quantization.tensors(128, 192)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**GPTQ, "dynamic": {r"-:.*\.mlp\..*": {}}},
+        with_targets("re:.*self_attn.*"),
+        with_targets("layers.0.self_attn.q_proj", "layers.1.self_attn.q_proj"),
+    ],
+    ids=["gptqmodel-skips", "pattern", "names"],
+)
+def test_a_part_of_the_modules_may_be_converted(config):
+    quantization = parse_quantization(config, "x")
+
+    modules = ("model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj")
+    assert quantization.converted_of(modules) == modules[1:]
 
 
 def test_older_files_of_autoawq_have_other_keys():

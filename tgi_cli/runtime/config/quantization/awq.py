@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import (
     HALVES,
@@ -14,7 +13,12 @@ from tgi_cli.runtime.config.quantization.format import (
     num_groups,
     num_words,
 )
-from tgi_cli.runtime.config.quantization.values import check_bits, group_size_of, module_names
+from tgi_cli.runtime.config.quantization.values import (
+    check_bits,
+    group_size_of,
+    module_names,
+    unsupported,
+)
 
 
 class Awq(Format, frozen=True, kw_only=True, tag="awq"):
@@ -43,9 +47,7 @@ def parse_awq(fields: Fields) -> Awq:
     named = fields.text("version") or fields.text("checkpoint_format") or fields.text("format")
     version = (named or "gemm").lower()
     if version != "gemm":
-        raise UnsupportedModelError(
-            f"{fields.source}: AWQ in the order {version[:40]!r}; this build reads 'gemm'."
-        )
+        raise unsupported(fields, f"AWQ in the order {version[:40]!r}; this build reads 'gemm'")
     return Awq(
         group_size=group_size_of(fields, "q_group_size" if is_old else "group_size"),
         unconverted=module_names(fields, "modules_to_not_convert"),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import FP32, INT8, Format, StoredTensor
-from tgi_cli.runtime.config.quantization.values import module_names
+from tgi_cli.runtime.config.quantization.values import module_names, unsupported
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 NESTED_BLOCK_SIZE = 256
@@ -84,9 +83,7 @@ def parse_bitsandbytes(fields: Fields) -> BitsAndBytesInt8 | Nf4 | Fp4:
     """Read `quantization_config`."""
     has_four = fields.flag("load_in_4bit", default=False)
     if has_four == fields.flag("load_in_8bit", default=False):
-        raise UnsupportedModelError(
-            f"{fields.source}: exactly one of load_in_4bit and load_in_8bit must be true."
-        )
+        raise unsupported(fields, "exactly one of load_in_4bit and load_in_8bit must be true")
     unconverted = module_names(fields, "llm_int8_skip_modules")
     if not has_four:
         return BitsAndBytesInt8(unconverted=unconverted)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from tgi_cli.errors import UnsupportedModelError
+import msgspec
+
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import (
     HALVES,
@@ -25,6 +26,7 @@ from tgi_cli.runtime.config.quantization.values import (
     check_bits,
     module_names,
     refuse_if_set,
+    unsupported,
 )
 
 
@@ -92,40 +94,57 @@ def parse_compressed_tensors(fields: Fields) -> PackQuantized | IntQuantized | F
     refuse_if_set(fields, "transform_config", "rotations of activations")
     sparsity = fields.section("sparsity_config")
     if sparsity is not None and sparsity.text("format") not in (None, "dense"):
-        raise UnsupportedModelError(f"{fields.source}: sparse weights aren't supported.")
-    weights, layout = _the_weights(fields)
+        raise unsupported(fields, "sparse weights aren't supported")
+    group, weights = _the_group(fields)
     refuse_if_set(weights, "dynamic", "scales computed while serving")
-    ignored = module_names(fields, "ignore")
-    if layout == "pack-quantized":
-        return _pack_quantized(weights, ignored)
-    kind = weights.text("type") or "int"
-    if layout == "int-quantized" or (layout == "naive-quantized" and kind == "int"):
-        return _int_quantized(weights, ignored)
-    if layout in ("float-quantized", "naive-quantized"):
-        return _float_quantized(weights, ignored)
-    raise UnsupportedModelError(
-        f"{fields.source}: compressed-tensors format {layout[:40]!r}; this build reads "
-        "pack-quantized, int-quantized and float-quantized."
+    layout = group.text("format") or fields.text("format") or "none"
+    return msgspec.structs.replace(
+        _format_of(weights, layout),
+        unconverted=module_names(fields, "ignore"),
+        converted=_targets(group),
     )
 
 
-def _the_weights(fields: Fields) -> tuple[Fields, str]:
-    """Return what the one group says of weights, and the name of their format."""
+def _the_group(fields: Fields) -> tuple[Fields, Fields]:
+    """Return the one group of settings, and what it says of weights."""
     groups = fields.section("config_groups")
     names = () if groups is None else tuple(groups)
     group = groups.section(names[0]) if groups is not None and len(names) == 1 else None
     weights = None if group is None else group.section("weights")
     if group is None or weights is None:
-        raise UnsupportedModelError(
-            f"{fields.source}: config_groups must be one group with weights; there are "
-            f"{len(names)} groups."
+        raise unsupported(
+            fields, f"config_groups must be one group with weights; there are {len(names)} groups"
         )
-    if group.get("targets") != ["Linear"]:
-        raise group.wrong("targets", group.get("targets"), '["Linear"]')
-    return weights, group.text("format") or fields.text("format") or "none"
+    return group, weights
 
 
-def _pack_quantized(weights: Fields, unconverted: tuple[str, ...]) -> PackQuantized:
+def _targets(group: Fields) -> tuple[str, ...]:
+    """Return the names and patterns of the modules that are converted; none if it is all."""
+    targets = module_names(group, "targets")
+    if targets == ("Linear",):
+        return ()
+    if not targets or not all(entry.startswith("re:") or "." in entry for entry in targets):
+        shown = ", ".join(targets)[:80]
+        raise unsupported(group, f"targets [{shown}] must be Linear, or names or patterns of some")
+    return targets
+
+
+def _format_of(weights: Fields, layout: str) -> PackQuantized | IntQuantized | FloatQuantized:
+    if layout == "pack-quantized":
+        return _pack_quantized(weights)
+    kind = weights.text("type") or "int"
+    if layout == "int-quantized" or (layout == "naive-quantized" and kind == "int"):
+        return _int_quantized(weights)
+    if layout in ("float-quantized", "naive-quantized"):
+        return _float_quantized(weights)
+    raise unsupported(
+        weights,
+        f"compressed-tensors format {layout[:40]!r}; this build reads pack-quantized, "
+        "int-quantized and float-quantized",
+    )
+
+
+def _pack_quantized(weights: Fields) -> PackQuantized:
     if (weights.text("type") or "int") != "int":
         raise weights.wrong("type", weights.get("type"), "'int'")
     strategy = weights.text("strategy") or "group"
@@ -141,11 +160,10 @@ def _pack_quantized(weights: Fields, unconverted: tuple[str, ...]) -> PackQuanti
         is_symmetric=weights.flag("symmetric", default=True),
         has_act_order=order in (True, "group", "dynamic"),
         has_one_scale=strategy == "tensor",
-        unconverted=unconverted,
     )
 
 
-def _int_quantized(weights: Fields, unconverted: tuple[str, ...]) -> IntQuantized:
+def _int_quantized(weights: Fields) -> IntQuantized:
     check_bits(weights, "num_bits", (8,))
     if (weights.text("type") or "int") != "int":
         raise weights.wrong("type", weights.get("type"), "'int'")
@@ -157,19 +175,18 @@ def _int_quantized(weights: Fields, unconverted: tuple[str, ...]) -> IntQuantize
         group_size=weights.size("group_size", limit=MAX_GROUP_SIZE) if is_grouped else None,
         is_symmetric=weights.flag("symmetric", default=True),
         has_one_scale=strategy == "tensor",
-        unconverted=unconverted,
     )
 
 
-def _float_quantized(weights: Fields, unconverted: tuple[str, ...]) -> FloatQuantized:
+def _float_quantized(weights: Fields) -> FloatQuantized:
     check_bits(weights, "num_bits", (8,))
     if weights.text("type") != "float":
         raise weights.wrong("type", weights.get("type"), "'float'")
     strategy = weights.text("strategy") or "tensor"
     if strategy == "block":
         block = block_of(weights, "block_structure")
-        return FloatQuantized(scales_of="block", block=block, unconverted=unconverted)
+        return FloatQuantized(scales_of="block", block=block)
     if strategy not in ("channel", "tensor"):
         raise weights.wrong("strategy", strategy, "'tensor', 'channel' or 'block'")
     extent: Extent = "channel" if strategy == "channel" else "tensor"
-    return FloatQuantized(scales_of=extent, unconverted=unconverted)
+    return FloatQuantized(scales_of=extent)

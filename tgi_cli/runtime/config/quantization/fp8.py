@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import FP8, HALVES, Format, StoredTensor
-from tgi_cli.runtime.config.quantization.values import MAX_GROUP_SIZE, module_names
+from tgi_cli.runtime.config.quantization.values import MAX_GROUP_SIZE, module_names, unsupported
 
 Extent = Literal["tensor", "channel", "block"]
 
@@ -53,9 +52,7 @@ def parse_fp8(fields: Fields) -> Fp8:
     """Read `quantization_config` of `fp8` or `fbgemm_fp8`."""
     layout = fields.text("fmt") or "e4m3"
     if layout not in ("e4m3", "float8_e4m3fn"):
-        raise UnsupportedModelError(
-            f"{fields.source}: fp8 numbers in {layout[:40]!r}; this build reads e4m3."
-        )
+        raise unsupported(fields, f"fp8 numbers in {layout[:40]!r}; this build reads e4m3")
     keys = ("ignored_layers", "modules_to_not_convert")
     unconverted = tuple(name for key in keys for name in module_names(fields, key))
     if fields.get("weight_block_size") is not None:

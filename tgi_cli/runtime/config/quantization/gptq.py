@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import (
     HALVES,
@@ -19,12 +18,14 @@ from tgi_cli.runtime.config.quantization.format import (
 )
 from tgi_cli.runtime.config.quantization.values import (
     check_bits,
+    check_names,
     group_size_of,
     module_names,
-    refuse_if_set,
+    unsupported,
 )
 
 BITS = (2, 3, 4, 8)
+_SKIP = "-:"
 
 
 class Gptq(Format, frozen=True, kw_only=True, tag="gptq"):
@@ -83,7 +84,6 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
     group_size = group_size_of(fields, "group_size")
     is_symmetric = fields.flag("sym", default=True)
     has_act_order = fields.flag("desc_act", default=False)
-    refuse_if_set(fields, "dynamic", "settings of its own for some modules")
     if fields.text("pack_dtype") not in (None, "int32"):
         raise fields.wrong("pack_dtype", fields.get("pack_dtype"), "'int32'")
     layout = (
@@ -91,13 +91,14 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         or fields.text("format")
         or ("marlin" if fields.flag("is_marlin_format", default=False) else "gptq")
     )
-    unconverted = module_names(fields, "modules_to_not_convert")
+    unconverted = module_names(fields, "modules_to_not_convert") + _skipped(fields)
     converted = module_names(fields, "modules_in_block_to_quantize")
     if layout == "marlin" or fields.text("quant_method") == "marlin":
         if bits != 4 or not is_symmetric or has_act_order:
-            raise UnsupportedModelError(
-                f"{fields.source}: Marlin's order holds 4 bits, symmetric, without desc_act; "
-                f"it says bits {bits}, sym {is_symmetric}, desc_act {has_act_order}."
+            raise unsupported(
+                fields,
+                "Marlin's order holds 4 bits, symmetric, without desc_act; it says bits "
+                f"{bits}, sym {is_symmetric}, desc_act {has_act_order}",
             )
         return Marlin(
             group_size=group_size,
@@ -105,9 +106,9 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
             converted=converted,
         )
     if layout not in ("gptq", "gptq_v2"):
-        raise UnsupportedModelError(
-            f"{fields.source}: checkpoint_format {layout[:40]!r}; this build reads gptq, gptq_v2 "
-            "and marlin."
+        raise unsupported(
+            fields,
+            f"checkpoint_format {layout[:40]!r}; this build reads gptq, gptq_v2 and marlin",
         )
     return Gptq(
         bits=bits,
@@ -119,6 +120,16 @@ def parse_gptq(fields: Fields) -> Gptq | Marlin:
         unconverted=unconverted,
         converted=converted,
     )
+
+
+def _skipped(fields: Fields) -> tuple[str, ...]:
+    """Return the patterns of modules that gptqmodel's `dynamic` leaves plain (`-:`)."""
+    rules = tuple(fields.section("dynamic") or ())
+    if not all(rule.startswith(_SKIP) for rule in rules):
+        raise unsupported(
+            fields, "'dynamic' (settings of its own for some modules) isn't supported"
+        )
+    return check_names(fields, "dynamic", [f"re:{rule.removeprefix(_SKIP)}" for rule in rules])
 
 
 def _is_by_gptqmodel(fields: Fields) -> bool:

@@ -30,8 +30,16 @@ def group_size_of(fields: Fields, key: str) -> int | None:
 def module_names(fields: Fields, key: str) -> tuple[str, ...]:
     """Return a list of names, or of lists of names; none if it is absent."""
     value = fields.get(key)
-    if value is None:
-        return ()
+    return () if value is None else check_names(fields, key, value)
+
+
+def check_names(fields: Fields, key: str, value: object) -> tuple[str, ...]:
+    """Return `value`, what `key` says in other words, if it is a list of names, or of such lists.
+
+    Raises:
+        CorruptModelError: it isn't one.
+        UnsupportedModelError: a pattern has parts that aren't read here.
+    """
     entries = value if isinstance(value, list) else [None]
     flat = [name for entry in entries for name in (entry if isinstance(entry, list) else [entry])]
     names = [name for name in flat if isinstance(name, str) and 0 < len(name) <= _MAX_NAME]
@@ -44,11 +52,19 @@ def module_names(fields: Fields, key: str) -> tuple[str, ...]:
         try:
             tokens_of(pattern)
         except ValueError as exc:
-            raise UnsupportedModelError(f"{fields.source}: {key}: {exc}.") from exc
+            raise unsupported(fields, f"{key}: {exc}") from exc
     return tuple(names)
 
 
 def refuse_if_set(fields: Fields, key: str, what: str) -> None:
     """Raise `UnsupportedModelError` unless `key` is absent, null, false or empty."""
     if fields.get(key):
-        raise UnsupportedModelError(f"{fields.source}: {key!r} ({what}) isn't supported.")
+        raise unsupported(fields, f"{key!r} ({what}) isn't supported")
+
+
+def unsupported(fields: Fields, what: str) -> UnsupportedModelError:
+    """Return the error for a variant of a format that this build doesn't read."""
+    return UnsupportedModelError(
+        f"{fields.source}: {what}.",
+        hint="Use another version of the model, or make one of the original with `tgi quantize`.",
+    )
