@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import torch
 
 from tests.builders.engine import run_to_end
@@ -18,10 +19,12 @@ from tgi_cli.runtime.models.loader import load_model
 from tgi_cli.runtime.types import SamplingParams
 
 
-def engine_config(located: LocatedModel, **changes: Any) -> EngineConfig:
+def engine_config(
+    located: LocatedModel, *, keeps_grid: bool = False, **changes: Any
+) -> EngineConfig:
     fields: dict[str, Any] = {
         "model": located.config,
-        "weights": located.weights,
+        "weights": msgspec.structs.replace(located.weights, keeps_grid=keeps_grid),
         "eos_token_ids": located.eos_token_ids,
         "device": "cpu",
         "dtype": located.config.checkpoint_dtype,
@@ -41,9 +44,7 @@ def make_runner(config: EngineConfig) -> Runner:
     model = config.model
     attention = choose(model.num_heads, model.num_kv_heads, model.head_dim)
     with torch.no_grad():
-        loaded = load_model(
-            model, config.weights, config.dtype, attention, keeps_grid=config.keeps_grid
-        )
+        loaded = load_model(model, config.weights, config.dtype, attention)
     return Runner(config, loaded, attention)
 
 

@@ -67,10 +67,7 @@ def tiny_model(folder: Path, family: str = "llama", **changes: Any) -> Path:
 def read_weights(folder: Path) -> Weights:
     """Return a checkpoint's tensors as they are served."""
     located = locate_model(str(folder))
-    weights = located.weights
-    return Weights(
-        WeightsReader(weights), located.config, "float32", quantization=weights.quantization
-    )
+    return Weights(WeightsReader(located.weights), located.config, "float32")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from tgi_cli.errors import CapacityError
 from tgi_cli.runtime.config.facts import HardwareFacts, ModelFacts
 from tgi_cli.runtime.config.model_config import Dtype
 from tgi_cli.runtime.config.options import ServeOptions
-from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.quantization.choice import Choice
 from tgi_cli.runtime.config.start_notes import show_bytes
 from tgi_cli.runtime.config.stored_tensors import weights_bytes
 
@@ -26,9 +26,9 @@ class MemoryPlan:
         options: ServeOptions,
         model: ModelFacts,
         hardware: HardwareFacts,
-        quantization: Quantization | None = None,
+        choice: Choice,
     ) -> None:
-        self._quantization = quantization
+        self._choice = choice
         self._options = options
         self._model = model
         self._hardware = hardware
@@ -48,14 +48,14 @@ class MemoryPlan:
     @property
     def weights_bytes(self) -> int:
         has_native_kernels = self._hardware.has_native_kernels
-        if self._options.quantize == "gguf" and has_native_kernels:
+        if self._choice.keeps_grid and has_native_kernels:
             config = self._model.config
             # A head of its own leaves the embedding, which is read as it is, in plain numbers.
             num_plain = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
             return self._model.weights.num_bytes_on_grid + num_plain * _BYTES[self.dtype]
         dtype: Dtype = self.dtype if has_native_kernels else "float32"
         return weights_bytes(
-            self._model.config, self._quantization, _BYTES[dtype], packs=has_native_kernels
+            self._model.config, self._choice.quantization, _BYTES[dtype], packs=has_native_kernels
         )
 
     @property

@@ -63,8 +63,10 @@ class WeightsSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: tuple[str, ...]
     num_bytes: int  # of all tensors as stored
     num_parameters: int
-    num_bytes_on_grid: int = 0  # in memory, if a GGUF file's matrices stay as they are
     quantization: Quantization | None = None  # of safetensors, or to be done while loading
+    # A GGUF file's tensors have a type each, so no one format of `Quantization` describes them.
+    keeps_grid: bool = False  # Q4_0, Q4_1 and Q8_0 stay as they are; else all is rounded to dtype
+    num_bytes_on_grid: int = 0  # in memory, if they do
 
 
 class TextAssets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

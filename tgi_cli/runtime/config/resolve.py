@@ -56,7 +56,7 @@ class _Resolver:
         self._hardware = hardware
         self._config = _with_rope_options(model.config, options)
         self._choice = choose(options, model)
-        self._memory = MemoryPlan(options, model, hardware, self._choice.quantization)
+        self._memory = MemoryPlan(options, model, hardware, self._choice)
         self._notes = StartNotes(warnings_of(options, hardware.num_gpus))
 
     def resolve(self) -> ResolvedConfig:
@@ -134,13 +134,14 @@ class _Resolver:
         return EngineConfig(
             model=self._config,
             weights=msgspec.structs.replace(
-                self._model.weights, quantization=self._choice.quantization
+                self._model.weights,
+                quantization=self._choice.quantization,
+                keeps_grid=self._choice.keeps_grid,
             ),
             eos_token_ids=self._model.eos_token_ids,
             device="cpu",
             dtype=self._memory.dtype,
             kv_cache_dtype=self._memory.kv_cache_dtype,
-            keeps_grid=options.quantize == "gguf",
             custom_kernels=not options.disable_custom_kernels,
             block_size=BLOCK_SIZE,
             num_blocks=limits.num_blocks,

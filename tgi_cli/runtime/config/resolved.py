@@ -28,7 +28,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: Literal["cpu", "cuda"]
     dtype: Dtype  # the weights are rounded to this
     kv_cache_dtype: Dtype
-    keeps_grid: bool = False  # of a quantised checkpoint; else its weights are rounded to dtype
     custom_kernels: bool = True  # false: torch's operations in place of the native kernels
     block_size: int  # tokens
     num_blocks: int

@@ -95,9 +95,7 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
         attention = choose_attention(
             config.model.num_heads, config.model.num_kv_heads, config.model.head_dim
         )
-        model = load_model(
-            config.model, config.weights, config.dtype, attention, keeps_grid=config.keeps_grid
-        )
+        model = load_model(config.model, config.weights, config.dtype, attention)
     except MemoryError as exc:
         raise CapacityError(
             "The model's weights don't fit this machine's memory.",

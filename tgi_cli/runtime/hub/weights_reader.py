@@ -39,6 +39,7 @@ class WeightsReader:
     """
 
     def __init__(self, source: WeightsSource) -> None:
+        self.source = source
         self._is_gguf = source.kind == "gguf"
         self._is_permuted = False
         self._places: dict[str, TensorFile] = {}

@@ -24,24 +24,16 @@ def load_model(
     source: WeightsSource,
     dtype: Dtype,
     backend: AttentionBackend,
-    *,
-    keeps_grid: bool = False,
 ) -> Model:
     """Load the weights at `source` and return the model that they make.
 
-    With `keeps_grid` quantised matrices stay as they are; else every weight is rounded to `dtype`.
+    What `source` says is quantised stays as it is; every other weight is rounded to `dtype`.
 
     Raises:
         CorruptModelError: a file changed since it was checked.
     """
     cpu.give_back_freed_memory()
-    weights = Weights(
-        WeightsReader(source),
-        config,
-        dtype,
-        quantization=source.quantization,
-        keeps_grid=keeps_grid,
-    )
+    weights = Weights(WeightsReader(source), config, dtype)
     model = MODELS[config.family](config, weights, backend)
     if weights.num_dequantized:
         _log.warning(

@@ -45,21 +45,13 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
 class Weights:
     """The tensors of one checkpoint, by their Hugging Face names."""
 
-    def __init__(
-        self,
-        reader: WeightsReader,
-        config: ModelConfig,
-        dtype: Dtype,
-        *,
-        quantization: Quantization | None = None,
-        keeps_grid: bool = False,
-    ) -> None:
+    def __init__(self, reader: WeightsReader, config: ModelConfig, dtype: Dtype) -> None:
         self._reader = reader
-        self._quantization = quantization
+        self._quantization = quantization = reader.source.quantization
         self._sizes = projections(config)
         self.num_dequantized = 0  # quantised projections that no one grid of the kernels holds
         self._converted = frozenset(quantization.converted_of(self._sizes) if quantization else ())
-        self._keeps_grid = keeps_grid
+        self._keeps_grid = reader.source.keeps_grid
         self._config = config
         self._dtype = TORCH_DTYPES[dtype]
 

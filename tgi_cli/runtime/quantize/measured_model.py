@@ -150,12 +150,7 @@ def rounded(located: LocatedModel, grid: Grid) -> Load:
 def load_head(located: LocatedModel) -> Projection:
     """Return the output head alone, for hidden states that were kept."""
     config = located.config
-    weights = Weights(
-        WeightsReader(located.weights),
-        config,
-        config.checkpoint_dtype,
-        quantization=located.weights.quantization,
-    )
+    weights = Weights(WeightsReader(located.weights), config, config.checkpoint_dtype)
     name = EMBEDDING if config.tie_word_embeddings else HEAD
     return Projection(weights.get_matrix(name))
 

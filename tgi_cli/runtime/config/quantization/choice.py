@@ -7,7 +7,7 @@ by the methods that need no calibration.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from tgi_cli.errors import ArgumentError
@@ -29,6 +29,7 @@ class Choice:
     """The format to serve, or None for plain weights; its name and the reason, if it has one."""
 
     quantization: Quantization | None
+    keeps_grid: bool = field(default=False, kw_only=True)  # a GGUF file's types
     name: str | None = None
     reason: str = ""
 
@@ -60,7 +61,8 @@ def choose(options: ServeOptions, model: ModelFacts) -> Choice:
 
 def _of_gguf(asked: Quantize | None, model: ModelFacts) -> Choice:
     if asked == "gguf":
-        return Choice(None, asked, "asked for; Q4_0, Q4_1 and Q8_0 stay as they are")
+        reason = "asked for; Q4_0, Q4_1 and Q8_0 stay as they are"
+        return Choice(None, asked, reason, keeps_grid=True)
     if asked is not None:
         raise ArgumentError(
             f"`quantize` is {asked}, but {model.model_id} is a GGUF file, which has its own types",
