@@ -60,14 +60,15 @@ def test_logits_are_the_same_bits_whole_and_in_chunks_beside_a_decode(config):
 
 
 @needs_native
-def test_a_models_own_grid_gives_the_bits_of_its_weights_in_fp32():
+def test_a_models_own_grid_gives_the_logits_of_its_weights_in_fp32():
     located, prompt = locate_model("demo"), [(131 * i) % 49152 for i in range(40)]
     sizes = {"dtype": "float32", "max_total_tokens": 64, "num_blocks": 4}
 
     on_grid = prompt_logits(engine_config(located, keeps_grid=True, **sizes), prompt, 40)
     widened = prompt_logits(engine_config(located, **sizes), prompt, 40)
 
-    assert torch.equal(on_grid, widened)
+    # The same numbers, but sums are scaled once a group (docs/adr/0010): rounded elsewhere.
+    assert (on_grid - widened).norm() / widened.norm() < 1e-5
 
 
 @needs_native

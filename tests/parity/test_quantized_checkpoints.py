@@ -1,4 +1,4 @@
-"""Quantised checkpoints give the very bits of plain ones that hold the same numbers in fp32."""
+"""Quantised checkpoints compute what plain ones of the same numbers do, in fp32."""
 
 from __future__ import annotations
 

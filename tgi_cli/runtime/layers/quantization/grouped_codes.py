@@ -2,10 +2,9 @@
 
     w[n, k] = (q[n, k] - z[n, g]) * s[n, g]        g: the group of k
 
-q: [N, K] uint8; z: [N, G], whole numbers; s: [N, G] fp16, bf16 or fp32. With scales of 16 bits all
-of it is exact in fp32, since q - z has at most 9 bits and s 11; so the kernels, which compute
-q * s + (-z * s) rounded once, give the same numbers. With fp32 scales, which no usual writer
-stores, -z * s may be rounded.
+q: [N, K] uint8; z: [N, G], whole numbers; s: [N, G] fp16, bf16 or fp32. The kernels take it as
+q * s + (-z * s), whose offset is exact in fp32 with scales of 16 bits, since z has at most 9 bits
+and s 11. With fp32 scales, which no usual writer stores, it may be rounded.
 """
 
 from __future__ import annotations
