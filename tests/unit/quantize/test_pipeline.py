@@ -17,7 +17,7 @@ from tests.builders.quantize import (
     run_quantize,
     tiny_model,
 )
-from tgi_cli.errors import ArgumentError
+from tgi_cli.errors import ArgumentError, CapacityError
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.hub.json_files import read_json
 from tgi_cli.runtime.hub.locate import locate_model
@@ -269,6 +269,15 @@ def test_a_plan_writes_nothing(model: Path, tmp_path: Path) -> None:
     assert plan["num_layers"] == 3
     assert plan["projections"]["mlp.down_proj"] == [64, 96]
     assert "memory at most" in text
+
+
+def test_a_plan_that_does_not_fit_is_shown_and_refused(model: Path, tmp_path: Path) -> None:
+    screen = RecordingScreen()
+
+    with pytest.raises(CapacityError, match="--max-memory allows"):
+        run_quantize(model, tmp_path / "out", dry_run=True, max_memory=1_000_000, screen=screen)
+
+    assert screen.reports[0][1]["memory_bytes"] > 1_000_000
 
 
 def test_a_plan_knows_the_size_of_the_result(written, model: Path, tmp_path: Path) -> None:

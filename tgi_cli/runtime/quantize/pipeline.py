@@ -106,11 +106,10 @@ class _Run:
         cpu.set_num_threads(self._hardware.num_cores)
         text, json = plan_text(self._recipe, self._plan, estimate_s(self._plan))
         self._screen.report(text, json)
+        self._check_room()
 
     def execute(self) -> None:
-        available = self._hardware.available_memory_bytes
-        check_memory(self._plan, self._options.max_memory, available)
-        check_disk(self._plan, self._output)
+        self._check_room()
         earlier = read_state(self._output) if self._options.resume else None
         num_threads = self._hardware.num_cores if earlier is None else earlier.num_threads
         cpu.set_num_threads(num_threads)
@@ -131,6 +130,11 @@ class _Run:
                 self._make(work, state, calibrated, text)
             finally:
                 work.close()
+
+    def _check_room(self) -> None:
+        available = self._hardware.available_memory_bytes
+        check_memory(self._plan, self._options.max_memory, available)
+        check_disk(self._plan, self._output)
 
     def _make(
         self,

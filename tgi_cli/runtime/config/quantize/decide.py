@@ -16,13 +16,13 @@ from tgi_cli.runtime.config.quantize.options import (
     DEFAULT_GROUP_SIZE,
     DEFAULT_NUM_SAMPLES,
     DEFAULT_SEQUENCE_LENGTH,
+    ONE_GROUP,
     CheckpointFormat,
     QuantizeBackend,
     QuantizeMethod,
     QuantizeOptions,
 )
 
-_ONE_GROUP = -1
 _ASYMMETRIC_BY_HABIT = ("awq", "awq+gptq")
 _UNCALIBRATED = ("int8", "rtn")
 _DAMPED = ("gptq", "awq+gptq")
@@ -85,7 +85,7 @@ def decide(options: QuantizeOptions) -> QuantizeRecipe:
         raise ArgumentError(f"--damp is GPTQ's: --method {method} inverts nothing.")
     group_size = options.group_size
     if group_size is None:
-        group_size = _ONE_GROUP if method == "int8" else DEFAULT_GROUP_SIZE
+        group_size = ONE_GROUP if method == "int8" else DEFAULT_GROUP_SIZE
     _check_backend(options)
     is_calibrated = method not in _UNCALIBRATED
     return QuantizeRecipe(
@@ -171,7 +171,7 @@ def _check_int8(options: QuantizeOptions, bits: int) -> None:
         raise ArgumentError(f"--bits {bits}: --method int8 has 8.")
     if options.sym is False:
         raise ArgumentError("--asym: --method int8 is symmetric.")
-    if options.group_size not in (None, _ONE_GROUP):
+    if options.group_size not in (None, ONE_GROUP):
         raise ArgumentError(
             f"--group-size {options.group_size}: --method int8 has one scale an output.",
             hint="Use --method rtn --bits 8 for groups.",

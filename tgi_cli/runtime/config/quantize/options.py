@@ -17,6 +17,7 @@ DEFAULT_NUM_SAMPLES = 32
 DEFAULT_SEQUENCE_LENGTH = 512  # tokens
 DEFAULT_DAMP = 0.05  # of the mean of the Hessian's diagonal
 DEFAULT_GROUP_SIZE = 128
+ONE_GROUP = -1  # of all inputs of a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class QuantizeOptions:
     # How the weights are stored
     method: QuantizeMethod = "gptq"
     bits: int | None = None  # None: 4, or 8 of int8
-    group_size: int | None = None  # -1: one group; None: DEFAULT_GROUP_SIZE, one of int8
+    group_size: int | None = None  # ONE_GROUP, or None: DEFAULT_GROUP_SIZE, one of int8
     sym: bool | None = None  # None: as the method usually is
     desc_act: bool = False
     damp: float | None = None

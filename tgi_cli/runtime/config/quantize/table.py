@@ -13,6 +13,7 @@ from tgi_cli.runtime.config.quantize.options import (
     DEFAULT_GROUP_SIZE,
     DEFAULT_NUM_SAMPLES,
     DEFAULT_SEQUENCE_LENGTH,
+    ONE_GROUP,
     CheckpointFormat,
     LogLevel,
     QuantizeBackend,
@@ -29,7 +30,6 @@ OUTPUT = "What is shown"
 
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 _REPOSITORY = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
-_ONE_GROUP = -1
 _LEVELS = get_args(LogLevel)
 
 
@@ -63,8 +63,8 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(QuantizeO
 
 
 def _group_size(value: str) -> int:
-    if value == str(_ONE_GROUP):
-        return _ONE_GROUP
+    if value == str(ONE_GROUP):
+        return ONE_GROUP
     size = parsers.count(value)
     if size == 0:
         raise ValueError("0 is not a group size; -1 is one group for all")
