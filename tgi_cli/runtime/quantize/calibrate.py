@@ -45,10 +45,11 @@ def calibrate(tokenizer: Tokenizer, recipe: QuantizeRecipe) -> Calibration | Non
 
 def check_length(sequence_length: int, config: ModelConfig) -> None:
     """Raises `ArgumentError` if a window is longer than the model's context."""
-    if sequence_length > config.max_position_embeddings:
+    limit = config.max_position_embeddings
+    if sequence_length > limit:
         raise ArgumentError(
-            f"--sequence-length {sequence_length}: the model has a context of "
-            f"{config.max_position_embeddings} tokens."
+            f"--sequence-length {sequence_length}: the model has a context of {limit} tokens.",
+            hint=f"Use --sequence-length {limit}.",
         )
 
 

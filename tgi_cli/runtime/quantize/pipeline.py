@@ -69,7 +69,8 @@ def quantize(options: QuantizeOptions, hardware: HardwareFacts, screen: Quantize
         check_backend(recipe.backend)
     located = locate_model(options.model, revision=options.revision)
     _check_plain(located)
-    check_length(recipe.sequence_length, located.config)
+    if recipe.is_calibrated or options.evaluation:
+        check_length(recipe.sequence_length, located.config)
     run = _Run(options, recipe, output, Source(located), hardware, screen)
     if options.dry_run:
         run.show_plan()
