@@ -43,6 +43,7 @@ def test_every_field_but_the_arguments_has_a_flag() -> None:
         ({"method": "rtn", "format": "awq"}, "awq", 4, 128, False),
         ({"method": "gptq", "format": "awq", "sym": True}, "awq", 4, 128, True),
         ({"method": "int8"}, "gptq", 8, -1, True),
+        ({"method": "awq", "sym": True, "backend": "gptqmodel"}, "awq", 4, 128, True),
         ({"method": "gptq", "bits": 2, "group_size": -1}, "gptq", 2, -1, True),
     ],
 )
@@ -75,6 +76,8 @@ def test_what_is_not_said_follows_from_the_method(
         ({"backend": "autogptq", "method": "awq"}, "--backend autogptq does --method gptq"),
         ({"backend": "gptqmodel", "resume": True}, "--resume: --backend gptqmodel"),
         ({"backend": "gptqmodel", "format": "awq"}, "--format awq: --backend gptqmodel"),
+        ({"backend": "autoawq", "method": "awq", "bits": 3}, "--bits 3: --format awq"),
+        ({"backend": "gptqmodel", "shard_size": 9}, "--shard-size: --backend gptqmodel"),
     ],
 )
 def test_contradictions_are_refused_by_name(options: dict[str, Any], text: str) -> None:

@@ -113,6 +113,9 @@ def test_a_librarys_result_is_read_and_completed(library: Path, tmp_path: Path) 
     weights = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("out", "theirs")]
     assert weights[0] == weights[1]
     assert read_json(tmp_path / "out" / "report.json")["recipe"]["backend"] == "gptqmodel"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "gptq by gptqmodel, 4 bits" in card
+    assert "to the last bit" not in card  # we can't promise that for a library
     assert not partial_folder(tmp_path / "out").exists()
 
 

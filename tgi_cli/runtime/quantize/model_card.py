@@ -22,9 +22,12 @@ def model_card(report: Report) -> str:
         f"{report.model}, quantised by `tgi quantize` {report.tgi_version}: "
         f"{describe_recipe(recipe)}.",
         _calibration(report),
-        "The same options on the same number of threads "
-        f"({report.num_threads}, {report.device}) give the same weights to the last bit.",
     ]
+    if recipe["backend"] == "own":
+        made.append(
+            "The same options on the same number of threads "
+            f"({report.num_threads}, {report.device}) give the same weights to the last bit."
+        )
     layers = layer_table(report.layers)
     parts = [
         "\n".join([*head, "---"]),

@@ -74,7 +74,8 @@ def describe_recipe(recipe: dict[str, str | int | float | bool | None]) -> str:
     symmetry = "symmetric" if recipe["symmetric"] else "asymmetric"
     order = ", act-order" if recipe["desc_act"] else ""
     layout = {"gptq": "AutoGPTQ files", "awq": "AutoAWQ GEMM files"}[str(recipe["format"])]
-    return f"{recipe['method']}, {recipe['bits']} bits, {group}, {symmetry}{order}, {layout}"
+    by = "" if recipe["backend"] == "own" else f" by {recipe['backend']}"
+    return f"{recipe['method']}{by}, {recipe['bits']} bits, {group}, {symmetry}{order}, {layout}"
 
 
 def quality_table(quality: Quality | None, rounding: Quality | None) -> str:

@@ -16,6 +16,7 @@ from tgi_cli.runtime.config.quantize.options import (
     DEFAULT_GROUP_SIZE,
     DEFAULT_NUM_SAMPLES,
     DEFAULT_SEQUENCE_LENGTH,
+    DEFAULT_SHARD_SIZE,
     ONE_GROUP,
     CheckpointFormat,
     QuantizeBackend,
@@ -179,9 +180,10 @@ def _check_int8(options: QuantizeOptions, bits: int) -> None:
 
 
 def _format(options: QuantizeOptions, bits: int, symmetric: bool) -> CheckpointFormat:
-    if options.format == "gptq":
+    asked = options.format if options.backend == "own" else _written_by_library(options)
+    if asked == "gptq":
         return "gptq"
-    if options.format == "awq":
+    if asked == "awq":
         if bits != 4:
             raise ArgumentError(f"--bits {bits}: --format awq holds 4 bits.")
         if options.desc_act:
@@ -209,9 +211,15 @@ def _check_backend(options: QuantizeOptions) -> None:
         )
     if options.resume:
         raise ArgumentError(f"--resume: --backend {options.backend} can't go on with a run.")
-    wanted = "awq" if options.method == "awq" else "gptq"
+    if options.shard_size != DEFAULT_SHARD_SIZE:
+        raise ArgumentError(f"--shard-size: --backend {options.backend} cuts files as it likes.")
+    wanted = _written_by_library(options)
     if options.format not in (None, wanted):
         raise ArgumentError(
             f"--format {options.format}: --backend {options.backend} writes {wanted} "
             f"for --method {options.method}."
         )
+
+
+def _written_by_library(options: QuantizeOptions) -> CheckpointFormat:
+    return "awq" if options.method == "awq" else "gptq"

@@ -17,6 +17,7 @@ DEFAULT_NUM_SAMPLES = 32
 DEFAULT_SEQUENCE_LENGTH = 512  # tokens
 DEFAULT_DAMP = 0.05  # of the mean of the Hessian's diagonal
 DEFAULT_GROUP_SIZE = 128
+DEFAULT_SHARD_SIZE = 5_000_000_000  # bytes
 ONE_GROUP = -1  # of all inputs of a row
 
 
@@ -38,7 +39,7 @@ class QuantizeOptions:
     format: CheckpointFormat | None = None
     backend: QuantizeBackend = "own"
     num_shard: int = 1  # devices that the model is to be served on
-    shard_size: int = 5_000_000_000  # bytes of one file
+    shard_size: int = DEFAULT_SHARD_SIZE  # bytes of one file
 
     # What it is calibrated on
     calibration: str | None = None  # a file, or the name of a text that ships with the package
