@@ -3,10 +3,9 @@
 A column scaled by s whose input is scaled by 1 / s gives the same product, but its rounding error
 counts 1 / s as much; its group's range grows, and with it the error of the others. Candidates are
 s = mean|x|^r. Lin et al., AWQ, arXiv:2306.00978, run the layer for each; here the loss of one is
-tr(D H D^T), D = W - Q(W s) / s, from the inputs' Gram matrix H.
+what the rounder says of D = W - Q(W s) / s (`Rounder.cost`).
 
-W [N, K] are all weights that read the same input, one above the other. Scales are powers of the
-mean over the columns that share one.
+W [N, K] are all weights that read the same input, one above the other.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tgi_cli.runtime.quantize.clipping import fit_clipped
-from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
+from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear, round_to_grid
+from tgi_cli.runtime.quantize.solver import Cost
 
 ToUsable = Callable[[Tensor], Tensor]  # from the scales that a search would like to those it gets
 
@@ -33,28 +33,34 @@ class ClippedRounding:
 
     def round(self, weight: Tensor, gram: Tensor, grid: Grid) -> tuple[QuantizedLinear, None]:
         scales, zeros = fit_clipped(weight, grid, gram.diagonal())
-        return QuantizedLinear(_codes(weight, grid, scales, zeros), scales, zeros, grid.bits), None
+        width = grid.width(weight.shape[1])
+        by_column = scales.repeat_interleave(width, 1), zeros.repeat_interleave(width, 1)
+        codes = grid.round(weight, *by_column).to(torch.uint8)
+        return QuantizedLinear(codes, scales, zeros, grid.bits), None
+
+    def cost(self, gram: Tensor) -> Cost:
+        def cost(error: Tensor) -> float:
+            return float((error @ gram).mul_(error).sum())
+
+        return cost
 
 
 def search_scales(
-    weight: Tensor, magnitude: Tensor, gram: Tensor, grid: Grid, to_usable: ToUsable
+    weight: Tensor, magnitude: Tensor, cost: Cost, grid: Grid, to_usable: ToUsable
 ) -> Tensor:
-    """Return the scales [K] with the least loss after rounding to the nearest; 1 is among them.
+    """Return the scales [K] with the least `cost` after rounding to the nearest; 1 is among them.
 
-    `weight` [N, K]; `magnitude` [K]: mean |x|; `gram` [K, K]: mean x x^T. Each candidate is given
-    to `to_usable` first, for a fold may not be able to take every scale.
+    `weight` [N, K]; `magnitude` [K]: mean |x|. Each candidate is given to `to_usable` first, for a
+    fold may not be able to take every scale.
     """
     best = to_usable(torch.ones_like(magnitude))
-    best_loss = torch.inf
+    best_cost = torch.inf
     for exponent in _EXPONENTS:
         scales = to_usable(_power(magnitude, exponent))
-        scaled = weight * scales
-        fitted, zeros = grid.fit(scaled)
-        rounded = QuantizedLinear(_codes(scaled, grid, fitted, zeros), fitted, zeros, grid.bits)
-        error = rounded.dequantize().div_(scales).sub_(weight)
-        loss = float((error @ gram).mul_(error).sum())
-        if loss < best_loss:
-            best, best_loss = scales, loss
+        error = round_to_grid(weight * scales, grid).dequantize().div_(scales).sub_(weight)
+        candidate_cost = cost(error)
+        if candidate_cost < best_cost:
+            best, best_cost = scales, candidate_cost
     return best
 
 
@@ -63,9 +69,3 @@ def _power(magnitude: Tensor, exponent: float) -> Tensor:
     scales = magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny).pow(exponent)
     scales = scales / (scales.max() * scales.min()).sqrt()
     return scales.clamp(1 / _REACH, _REACH)
-
-
-def _codes(weight: Tensor, grid: Grid, scales: Tensor, zeros: Tensor) -> Tensor:
-    width = grid.width(weight.shape[1])
-    by_column = scales.repeat_interleave(width, 1), zeros.repeat_interleave(width, 1)
-    return grid.round(weight, *by_column).to(torch.uint8)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tgi_cli.runtime.quantize.awq import search_scales
+from tgi_cli.runtime.quantize.awq import ToUsable, search_scales
 from tgi_cli.runtime.quantize.feedback import corrected
 from tgi_cli.runtime.quantize.folds import divide_rows, usable_for_norm, usable_for_rows
-from tgi_cli.runtime.quantize.forward import LayerForward
+from tgi_cli.runtime.quantize.forward import LayerForward, project
 from tgi_cli.runtime.quantize.gptq import DEFAULT_DAMPING
 from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
 from tgi_cli.runtime.quantize.solver import (
@@ -42,7 +42,11 @@ Part = Callable[[LayerTensors, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class CalibratedSolver:
-    """`scales_inputs`: search and fold AWQ's scales; `needs_original`: aim at the original."""
+    """`scales_inputs`: search and fold AWQ's scales; `needs_original`: aim at the original.
+
+    The original's half of the layer is computed once: what the aim needs on its way is the original
+    stream's next input in the end.
+    """
 
     forward: LayerForward
     grid: Grid
@@ -76,7 +80,8 @@ class _Walk:
         self._solutions: dict[str, Solution] = {}
         self._on_projection = on_projection
         self._x = activations.quantized
-        self._original = activations.original if solver.needs_original else None
+        self._original = activations.original if solver.needs_original else None  # moves on
+        self._attended: list[Tensor] = []  # what o reads, by chunk, until it is rounded
         self._chunk = max(1, _TOKENS_TOGETHER // self._x.shape[1])
 
     def run(self) -> LayerSolution:
@@ -86,27 +91,30 @@ class _Walk:
         def attend(layer: LayerTensors, x: Tensor) -> Tensor:
             return forward.attend(layer, forward.attention_input(layer, x))
 
-        sharing = (heads.num_heads // heads.num_kv_heads, heads.head_dim)
-        self._solve(_OUT, attend, rows=("self_attn.v_proj", *sharing), adds=True)
-        self._enter_feed_forward()
+        shares_values = heads.num_heads != heads.num_kv_heads
+        scales = self._solve(_OUT, attend, rows=None if shares_values else "self_attn.v_proj")
+        self._enter_feed_forward(scales)
         self._solve(_GATE_UP, forward.feed_forward_input, norm="post_attention_layernorm.weight")
 
         def gate(layer: LayerTensors, x: Tensor) -> Tensor:
             return forward.gate(layer, forward.feed_forward_input(layer, x))
 
-        num_inner = len(self._layer["mlp.up_proj.weight"])
-        self._solve(_DOWN, gate, rows=("mlp.up_proj", 1, num_inner), adds=True)
+        self._solve(_DOWN, gate, rows="mlp.up_proj")
         return LayerSolution(self._solutions, other_tensors(self._now))
 
-    def _enter_feed_forward(self) -> None:
-        """Go on with the residual streams between the layer's halves; the layer's inputs stay."""
-        self._x = self._residual(self._now, self._x)
-        if self._original is not None:
-            self._original = self._residual(self._layer, self._original)
+    def _enter_feed_forward(self, scales: Tensor | None) -> None:
+        """Go on with the residual stream between the layer's halves; the layer's input stays.
 
-    def _residual(self, layer: LayerTensors, x: Tensor) -> Tensor:
-        parts = [self._forward.residual(layer, windows) for windows in x.split(self._chunk)]
-        return torch.cat(parts)
+        `scales` went out of what o reads since that was computed.
+        """
+        residual = torch.empty_like(self._x)
+        for start in reversed(range(0, len(self._x), self._chunk)):
+            windows = slice(start, start + self._chunk)
+            attended = self._attended.pop()
+            if scales is not None:
+                attended /= scales
+            residual[windows] = self._x[windows] + project(self._now, _OUT[0], attended)
+        self._x = residual
 
     def _solve(
         self,
@@ -114,22 +122,23 @@ class _Walk:
         part: Part,
         *,
         norm: str | None = None,
-        rows: tuple[str, int, int] | None = None,
-        adds: bool = False,
-    ) -> None:
+        rows: str | None = None,
+    ) -> Tensor | None:
         """Round the projections `names`, whose input is `part` of the layer.
 
-        Their inputs' scales can go into the norm `norm`, or into `rows`: a projection, and how its
-        rows are shared (`folds.py`). `adds`: the output goes to the residual stream.
+        Their inputs' scales can go into the norm `norm`, or into the projection `rows`; returned
+        are those that went there.
         """
         solver = self._solver
         stacked = torch.cat([self._layer[f"{name}.weight"] for name in names])
         check_finite(stacked, f"Layer {self._forward.index}, weights of {names[0]}")
-        statistics = self._collect(names[0], stacked.shape[1], part, adds)
+        statistics = self._collect(names, stacked.shape[1], part)
         weight = corrected(stacked, statistics, solver.damping)
         gram = statistics.gram
+        scales = None
         if solver.scales_inputs:
             scales = self._move_scales(weight, statistics, norm, rows)
+        if scales is not None:
             weight = weight * scales
             gram = gram / scales / scales[:, None]
         linear, damping = solver.rounder.round(weight, gram, solver.grid)
@@ -138,6 +147,7 @@ class _Walk:
             stop = start + len(self._layer[f"{name}.weight"])
             self._keep(name, _rows_of(linear, start, stop), weight[start:stop], gram, damping)
             start = stop
+        return scales
 
     def _keep(
         self,
@@ -155,53 +165,53 @@ class _Walk:
         self._now[f"{name}.weight"] = rounded
         self._on_projection(name)
 
-    def _collect(self, name: str, num_in: int, part: Part, adds: bool) -> InputStatistics:
+    def _collect(self, names: tuple[str, ...], num_in: int, part: Part) -> InputStatistics:
+        """Run `part` over all windows; what adds to the residual stream moves the original on."""
         statistics = InputStatistics(num_in, self._x.device)
         original = self._original
+        adds = names in (_OUT, _DOWN)
         for start in range(0, len(self._x), self._chunk):
             windows = slice(start, start + self._chunk)
             x = self._x[windows]
+            inputs = part(self._now, x)
+            if names == _OUT:
+                self._attended.append(inputs)
             if original is None:
-                statistics.add(part(self._now, x))
+                statistics.add(inputs)
                 continue
             there = original[windows]
-            ahead = there - x if adds else None
-            statistics.add(part(self._now, x), part(self._layer, there), ahead)
-        check_finite(statistics.gram, f"Layer {self._forward.index}, inputs of {name}")
+            wanted = part(self._layer, there)
+            statistics.add(inputs, wanted, there - x if adds else None)
+            if adds:
+                there += project(self._layer, names[0], wanted)
+        check_finite(statistics.gram, f"Layer {self._forward.index}, inputs of {names[0]}")
         return statistics
 
     def _move_scales(
-        self,
-        weight: Tensor,
-        statistics: InputStatistics,
-        norm: str | None,
-        rows: tuple[str, int, int] | None,
-    ) -> Tensor:
+        self, weight: Tensor, statistics: InputStatistics, norm: str | None, rows: str | None
+    ) -> Tensor | None:
         """Choose scales [K], fold them into what makes the inputs, and return them."""
-        grid, magnitude, gram = self._solver.grid, statistics.magnitude, statistics.gram
+        solver = self._solver
+        if norm is None and rows is None:
+            return None
+
+        def search(to_usable: ToUsable) -> Tensor:
+            cost = solver.rounder.cost(statistics.gram)
+            return search_scales(weight, statistics.magnitude, cost, solver.grid, to_usable)
+
         if norm is not None:
             old = self._now[norm]
-            scales = search_scales(
-                weight, magnitude, gram, grid, lambda wanted: usable_for_norm(wanted, old)[0]
-            )
+            scales = search(lambda wanted: usable_for_norm(wanted, old)[0])
             scales, self._now[norm] = usable_for_norm(scales, old)
             return scales
-        assert rows is not None, "scales need somewhere to go"
-        name, *sharing = rows
-        num_sharing, head_dim = sharing
-        solution, bias = self._solutions[name], self._now.get(f"{name}.bias")
-        scales = search_scales(
-            weight,
-            magnitude,
-            gram,
-            grid,
-            lambda wanted: usable_for_rows(wanted, solution.linear, bias, num_sharing, head_dim),
-        )
-        linear, by_row = divide_rows(scales, solution.linear, num_sharing, head_dim)
-        self._solutions[name] = replace(solution, linear=linear)
-        self._now[f"{name}.weight"] = linear.dequantize()
+        assert rows is not None
+        solution, bias = self._solutions[rows], self._now.get(f"{rows}.bias")
+        scales = search(lambda wanted: usable_for_rows(wanted, solution.linear, bias))
+        linear = divide_rows(scales, solution.linear)
+        self._solutions[rows] = replace(solution, linear=linear)
+        self._now[f"{rows}.weight"] = linear.dequantize()
         if bias is not None:
-            self._now[f"{name}.bias"] = bias / by_row
+            self._now[f"{rows}.bias"] = bias / scales
         return scales
 
 

@@ -3,8 +3,8 @@
 The float model stays what it was. A norm's weight is divided by the scales; so are the rows of the
 projection before, which on a grid means its scales, so that no code of it changes.
 
-K features are scaled; where keys and values have fewer heads than queries, the heads that share a
-value share its scales.
+K features are scaled, each made by one row of the projection before: where the heads that share a
+value would have to share its scales, they stay as they are.
 """
 
 from __future__ import annotations
@@ -32,33 +32,20 @@ def usable_for_norm(scales: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(fits, norm / divided, 1.0), torch.where(fits, divided, norm)
 
 
-def usable_for_rows(
-    scales: Tensor, linear: QuantizedLinear, bias: Tensor | None, num_sharing: int, head_dim: int
-) -> Tensor:
-    """Return scales near `scales` [K] that the rows [N] of the projection before can take.
+def usable_for_rows(scales: Tensor, linear: QuantizedLinear, bias: Tensor | None) -> Tensor:
+    """Return scales near `scales` [K] that the rows [K] of the projection before can take.
 
-    Row n of it makes the feature of the same number in each of the `num_sharing` heads that read
-    its head of `head_dim` features. Its fp16 scales must keep their bits; and with a bias, which is
-    stored rounded, only powers of two divide exactly.
+    Its fp16 scales must keep their bits; and with a bias, which is stored rounded, only powers of
+    two divide exactly.
     """
-    by_row = scales.view(-1, num_sharing, head_dim).log().mean(1).exp().flatten()  # [N]
     if bias is not None:
-        by_row = by_row.log2().round().exp2()
+        scales = scales.log2().round().exp2()
     stored = linear.scales.float()
     most = stored.amin(1) / _SMALLEST_NORMAL
     least = stored.amax(1) / _LARGEST
-    by_row = torch.where((by_row <= most) & (by_row >= least), by_row, 1.0)
-    return spread_rows(by_row, num_sharing, head_dim)
+    return torch.where((scales <= most) & (scales >= least), scales, 1.0)
 
 
-def spread_rows(by_row: Tensor, num_sharing: int, head_dim: int) -> Tensor:
-    """Return [K] for the features that rows [N] make, each row for `num_sharing` of them."""
-    return by_row.view(-1, 1, head_dim).expand(-1, num_sharing, -1).flatten()
-
-
-def divide_rows(
-    scales: Tensor, linear: QuantizedLinear, num_sharing: int, head_dim: int
-) -> tuple[QuantizedLinear, Tensor]:
-    """Return `linear` with each row divided by its scale of `scales` [K], and those by row [N]."""
-    by_row = scales.view(-1, num_sharing, head_dim)[:, 0].flatten()
-    return replace(linear, scales=(linear.scales.float() / by_row[:, None]).half()), by_row
+def divide_rows(scales: Tensor, linear: QuantizedLinear) -> QuantizedLinear:
+    """Return `linear` with each row [N] divided by its scale of `scales` [N]."""
+    return replace(linear, scales=(linear.scales.float() / scales[:, None]).half())

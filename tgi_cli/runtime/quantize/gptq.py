@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tgi_cli.runtime.quantize.clipping import fit_clipped
 from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
-from tgi_cli.runtime.quantize.refinement import refine
+from tgi_cli.runtime.quantize.solver import Cost
 
 DEFAULT_DAMPING = 0.05
 _BLOCK = 128  # columns whose errors are gathered before they reach the columns after the block
@@ -28,26 +28,24 @@ _LEAST_DAMPING = 1e-6  # where doubling begins if none was asked for
 
 class Gptq:
     """`damping` is the share of the diagonal's mean that is added to the Gram matrix; it is doubled
-    until there is a factor. `num_sweeps` turns of `refine` follow.
+    until there is a factor.
     """
 
-    def __init__(
-        self,
-        damping: float = DEFAULT_DAMPING,
-        *,
-        true_order: bool = False,
-        num_sweeps: int = 0,
-    ) -> None:
+    def __init__(self, damping: float = DEFAULT_DAMPING, *, true_order: bool = False) -> None:
         self._damping = damping
         self._true_order = true_order
-        self._num_sweeps = num_sweeps
 
     def round(self, weight: Tensor, gram: Tensor, grid: Grid) -> tuple[QuantizedLinear, float]:
         factor = factorize(gram, self._damping)
-        linear = _round_columns(weight, factor, grid, self._true_order)
-        if self._num_sweeps:
-            linear = refine(linear, weight, damped(gram, factor.damping), self._num_sweeps)
-        return linear, factor.damping
+        return _round_columns(weight, factor, grid, self._true_order), factor.damping
+
+    def cost(self, gram: Tensor) -> Cost:
+        importance = factorize(gram, self._damping).importance
+
+        def cost(error: Tensor) -> float:
+            return float(error.square_().sum(0) @ importance)
+
+        return cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from tgi_cli.runtime.quantize.grid import Grid
 from tgi_cli.runtime.quantize.round_to_nearest import RoundToNearest
 from tgi_cli.runtime.quantize.solver import LayerSolver
 
-_NUM_SWEEPS = 1  # of refinement after GPTQ: a tenth off a layer's loss for a twentieth of the time
-
 Method = Literal["awq", "gptq", "awq+gptq", "int8", "rtn"]
 
 
@@ -39,7 +37,7 @@ def layer_solver(
     return CalibratedSolver(
         forward,
         grid,
-        Gptq(damping, true_order=true_order, num_sweeps=_NUM_SWEEPS),
+        Gptq(damping, true_order=true_order),
         scales_inputs=method == "awq+gptq",
         needs_original=True,
     )

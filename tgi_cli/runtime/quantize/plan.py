@@ -28,8 +28,9 @@ _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _PROGRAM_BYTES = 600_000_000  # Python, torch and its scratch memory
 _LAYER_COPIES = 3  # fp32: as it is, as it becomes, and one projection's working copies
 _GRAM_COPIES = 5  # the matrix, damped, decomposed, inverted, reordered
-_STREAMS = 4  # of activations: the quantised and the original one, before and inside a layer
-_FORWARDS = 4  # passes over a layer's calibration tokens: capture, and one for each rounded part
+_STREAMS = 3  # of activations: into a layer, between its halves, and what o reads
+_TOKENS_TOGETHER = 1024  # of a forward pass, or one window
+_SEARCHED = 11  # candidates of AWQ's scales
 _SLACK_BYTES = 64_000_000  # of disk
 
 
@@ -175,9 +176,12 @@ def _memory(
     layer = 4 * sum(n * k for n, k in shapes.values())
     widest = max(k for _, k in shapes.values())
     tokens = recipe.num_samples * recipe.sequence_length
-    activations = tokens * config.hidden_size * 4 * _STREAMS
+    hidden = config.hidden_size
+    streams = (_STREAMS - 1 + _aims(recipe)) * hidden + shapes["self_attn.o_proj"][1]
+    activations = 4 * tokens * streams if recipe.is_calibrated else 0
     grams = _GRAM_COPIES * widest * widest * 4 if recipe.is_calibrated else 0
-    window = recipe.sequence_length * (2 * widest + 2 * config.hidden_size) * 4
+    together = max(_TOKENS_TOGETHER, recipe.sequence_length)
+    window = 4 * together * (3 * widest + 2 * hidden)
     solving = _LAYER_COPIES * layer + grams + activations + window
     measuring = 0
     if num_evaluated_tokens:
@@ -196,8 +200,14 @@ def _solving_flops(recipe: QuantizeRecipe, shapes: dict[str, tuple[int, int]]) -
         return 20.0 * num_params
     tokens = recipe.num_samples * recipe.sequence_length
     inputs = [k for name, (_, k) in shapes.items() if not name.endswith((".k_proj", ".v_proj"))]
-    forwards = 2.0 * num_params * tokens * _FORWARDS
-    grams = sum(2.0 * k * k * tokens for k in inputs)
-    solves = sum(1.0 * n * k * k + 2.0 * k**3 for n, k in shapes.values())
-    searches = 20.0 * sum(2.0 * n * k * k for n, k in shapes.values())
-    return forwards + grams + solves + (searches if "awq" in recipe.method else 0.0)
+    # The quantised stream passes once for the inputs and once as it is stored.
+    forwards = 2.0 * num_params * tokens * (2 + _aims(recipe))
+    grams = sum(2.0 * k * k * tokens for k in inputs) * (1 + _aims(recipe))
+    solves = sum(5.0 * n * k * k + 4.0 * k**3 for n, k in shapes.values())
+    searches = _SEARCHED * sum(2.0 * n * k * k for n, k in shapes.values())
+    return forwards + grams + solves + (searches if recipe.method == "awq" else 0.0)
+
+
+def _aims(recipe: QuantizeRecipe) -> bool:
+    """Say whether the original's activations are kept too (`methods.py`)."""
+    return "gptq" in recipe.method

@@ -71,8 +71,11 @@ class LayerLoop:
             if records[index] is None:
                 records[index] = self._solve(index, layer, forward, activations)
                 self._screen.advance(index + 1, total, clock.left_s())
+            elif activations is not None and activations.original is not None:
+                self._map(forward, layer, activations.original)
             if activations is not None and index < missing[-1]:
-                self._advance(index, layer, forward, activations)
+                stored = read_layer(self._work.tensors(index), self._recipe)
+                self._map(forward, stored, activations.quantized)
         return [record for record in records if record is not None]
 
     def _embedded(self) -> Activations:
@@ -132,18 +135,7 @@ class LayerLoop:
             tensors[name] = tensor.to("cpu", dtype)
         return tensors
 
-    def _advance(
-        self,
-        index: int,
-        layer: dict[str, Tensor],
-        forward: LayerForward,
-        activations: Activations,
-    ) -> None:
-        """Replace the inputs of this layer by those of the next."""
-        stored = read_layer(self._work.tensors(index), self._recipe)
-        stored = {name: tensor.to(self._device) for name, tensor in stored.items()}
-        streams = [(activations.quantized, stored)]
-        if activations.original is not None:
-            streams.append((activations.original, layer))
-        for x, tensors in streams:
-            map_windows(partial(forward, tensors), x, x, self._chunk)
+    def _map(self, forward: LayerForward, layer: dict[str, Tensor], x: Tensor) -> None:
+        """Replace the inputs of `layer` by its outputs."""
+        layer = {name: tensor.to(self._device) for name, tensor in layer.items()}
+        map_windows(partial(forward, layer), x, x, self._chunk)

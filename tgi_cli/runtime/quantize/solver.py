@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 LayerTensors = Mapping[str, "Tensor"]
 OnProjection = Callable[[str], None]  # is given the name of each projection when it is done
+Cost = Callable[["Tensor"], float]  # of an error [N, K], which it may use up
 
 PROJECTIONS = (
     "self_attn.q_proj",
@@ -61,6 +62,9 @@ class Rounder(Protocol):
         other: any set of rows gives what each would give alone.
         """
 
+    def cost(self, gram: Tensor) -> Cost:
+        """Return what the error of plain rounding would come to, were it this rounder's error."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSolution:
@@ -87,7 +91,7 @@ class Activations:
     """What goes into one decoder layer, for every calibration window; replaced layer by layer.
 
     quantized: fp32 [S, L, hidden], under the quantised layers before; overwritten in place.
-    original: the same under the original layers; kept only for solvers with error feedback.
+    original: the same under the original layers; kept only for solvers that aim at the original.
     """
 
     def __init__(self, embedded: Tensor, *, keeps_original: bool) -> None:
@@ -107,7 +111,10 @@ class LayerSolver(Protocol):
     def solve_layer(
         self, layer: LayerTensors, activations: Activations | None, on_projection: OnProjection
     ) -> LayerSolution:
-        """Quantise one layer, given all of its tensors in fp32. `activations` are left alone.
+        """Quantise one layer, given all of its tensors in fp32.
+
+        `activations.quantized` is left alone: only what is stored decides how that goes on.
+        `activations.original` becomes the original layer's output, which the solver needs anyway.
 
         Raises:
             CorruptModelError: a weight or an activation isn't finite; the message names it.
