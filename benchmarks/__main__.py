@@ -16,6 +16,7 @@ NAMES = (
     "download",
     "bench_client",
     "quantized",
+    "quantize_quality",
 )
 _USUAL = ("router", "serving")
 
