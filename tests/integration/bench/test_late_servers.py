@@ -74,7 +74,8 @@ async def test_five_frozen_seconds_are_late_by_the_arithmetic_of_queues(tmp_path
     found = ttfts(outcome)
     expected = expected_ttfts(outcome, frozen_from, 5000 * MS)
     assert outcome.stage.counts.ok == outcome.stage.counts.planned == 400
-    assert abs(percentile(found, 0.99) - percentile(expected, 0.99)) < 2 * MS
+    # What the freeze held back is answered all at once: 100 streams at some 0.1 ms of both sides.
+    assert abs(percentile(found, 0.99) - percentile(expected, 0.99)) < 25 * MS
     assert sum(value > 1000 * MS for value in found) == sum(value > 1000 * MS for value in expected)
     assert 98 <= sum(value > 10 * MS for value in found) <= 102
 

@@ -1,9 +1,10 @@
 /* Products with packed weights: linear.h has the layout, native/tile.h the arithmetic.
  *
- * A unit of work is one panel and up to BLOCK_ROWS rows. k runs in blocks of BLOCK_K, whose sums
- * are added up in order: a block of the panel and a tile's rows stay in the first-level cache, and
- * the error of a long sum grows with the number of blocks, not of k. Weights are widened in
- * registers on their way through; with many rows, codes are widened once for all tiles.
+ * A unit of work is one panel, or a few side by side, and up to BLOCK_ROWS rows. k runs in blocks
+ * of BLOCK_K, whose sums are added up in order: a block of the panel and a tile's rows stay in the
+ * first-level cache, and the error of a long sum grows with the number of blocks, not of k. Weights
+ * are widened in registers on their way through; with many rows, codes are widened once for all
+ * tiles.
  */
 #include "linear.h"
 
@@ -168,15 +169,25 @@ static void run_block(const Product *product, int64_t panel, int64_t panels, int
             finish_row(product, panel + p, row + i, sums + i * tile.stride + p * PANEL);
 }
 
+/* How many panels make a unit: with few rows as many as a tile takes side by side, since a lone panel
+ * has too few chains to keep the processor busy. */
+static int64_t unit_panels(const Product *product) {
+    if (row_blocks(product) > 1) return 1;
+    return tgi_tile_panels((Kernel)product->weight->kernel, product->rows);
+}
+
 static void run_units(const void *argument, int64_t begin, int64_t end) {
     const Product *product = argument;
     const int64_t blocks = row_blocks(product);
     if (blocks == 1) {
-        const int64_t at_once = tgi_tile_panels((Kernel)product->weight->kernel, product->rows);
-        while (begin < end) {
-            const int64_t panels = end - begin >= at_once ? at_once : 1;
-            run_block(product, begin, panels, 0, product->rows);
-            begin += panels;
+        const int64_t at_once = unit_panels(product);
+        int64_t panel = begin * at_once, stop = ceil_div(product->weight->n, PANEL);
+        if (end * at_once < stop) stop = end * at_once;
+        while (panel < stop) {
+            const int64_t left = stop - panel;
+            const int64_t panels = left >= at_once ? at_once : left >= 2 ? 2 : 1;
+            run_block(product, panel, panels, 0, product->rows);
+            panel += panels;
         }
         return;
     }
@@ -193,7 +204,8 @@ static void run_units(const void *argument, int64_t begin, int64_t end) {
 }
 
 TgiWork tgi_linear_work(const Product *product) {
-    const int64_t units = ceil_div(product->weight->n, PANEL) * row_blocks(product);
+    const int64_t panels = ceil_div(product->weight->n, PANEL);
+    const int64_t units = ceil_div(panels, unit_panels(product)) * row_blocks(product);
     row_sums.row = -1; /* those are another product's */
     return (TgiWork){units, run_units, product};
 }

@@ -1,7 +1,8 @@
 /* The threads of a step: one parallel region, in which they take units of work and meet again.
  *
- * Units are handed out as threads ask for them, so a thread that the machine holds up only keeps
- * what it has begun. Who runs a unit doesn't matter to its arithmetic. At a meeting a thread spins
+ * Each thread has a share of units that follow one another, so that what comes next is fetched ahead,
+ * and takes it in portions; one that is done helps the others. So a thread that the machine holds up
+ * only keeps what it has begun. Who runs a unit doesn't matter to its arithmetic. At a meeting a thread spins
  * for a while, about 20 microseconds on x86, which is what most waits take, and then sleeps, so
  * that a neighbour on its core gets on.
  */

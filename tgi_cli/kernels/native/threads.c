@@ -14,15 +14,20 @@
 #include <unistd.h>
 #endif
 
-enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4 };
+enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4, MAX_THREADS = 256 };
 /* A wait for a thread that the machine doesn't run: longer than this, and than the waiting
  * thread's own share of the work took. After so many within PATIENCE_NS, one thread less for a
  * while. */
 enum { STALL_NS = 1000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 500000000 };
 
+/* How many units of a thread's share are taken, in this meeting and in the one after. */
+typedef struct {
+    _Alignas(LINE) _Atomic int64_t taken[2];
+} Share;
+
 /* Apart from one another, since different threads write them at the same time. */
 typedef struct {
-    _Alignas(LINE) _Atomic int64_t next[2]; /* unit of this meeting, and of the one after */
+    Share shares[MAX_THREADS];
     _Alignas(LINE) _Atomic int arrived;
     _Alignas(LINE) _Atomic uint32_t meetings; /* over; who waits, waits for it to grow */
     _Atomic int sleeping;
@@ -34,8 +39,9 @@ static Team team;
 static int max_threads = 1;
 static int64_t limited_until_ns;
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
-static _Thread_local unsigned meeting; /* which of the two counters this thread is at */
+static _Thread_local unsigned meeting; /* which of a share's two counters this thread is at */
 static _Thread_local int team_size = 1; /* of the team that this thread is in */
+static _Thread_local int own_share = 0; /* the number of this thread in it */
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -74,7 +80,7 @@ static void meet(const TgiWork *rest, int64_t share_start_ns) {
     const uint32_t before = atomic_load(&team.meetings);
     if (atomic_fetch_add(&team.arrived, 1) == team_size - 1) {
         atomic_store(&team.arrived, 0);
-        atomic_store(&team.next[meeting & 1], 0);
+        for (int i = 0; i < team_size; i++) atomic_store(&team.shares[i].taken[meeting & 1], 0);
         if (rest) rest->run(rest->argument, 0, rest->num_units);
         atomic_fetch_add(&team.meetings, 1);
 #if defined(__linux__)
@@ -94,18 +100,30 @@ static void meet(const TgiWork *rest, int64_t share_start_ns) {
     meeting++;
 }
 
-/* Return when this thread began, or 0 if nothing was left for it. */
+/* Run what is left of one thread's share, in smaller and smaller portions; return when the first
+ * began, or 0 if there was nothing. */
+static int64_t take_share(const TgiWork *work, int share) {
+    const int64_t first = work->num_units * share / team_size;
+    const int64_t size = work->num_units * (share + 1) / team_size - first;
+    _Atomic int64_t *taken = &team.shares[share].taken[meeting & 1];
+    int64_t start_ns = 0, begin = atomic_load_explicit(taken, memory_order_relaxed);
+    while (begin < size) {
+        const int64_t portion = (size - begin + 1) / 2;
+        if (!atomic_compare_exchange_weak(taken, &begin, begin + portion)) continue;
+        if (!start_ns) start_ns = now_ns();
+        work->run(work->argument, first + begin, first + begin + portion);
+        begin = atomic_load_explicit(taken, memory_order_relaxed);
+    }
+    return start_ns;
+}
+
+/* Return when this thread began, or 0 if nothing was left for it. Its own share comes first: units
+ * that follow one another are fetched ahead. Then it helps the others. */
 static int64_t take_units(const TgiWork *work) {
     int64_t start_ns = 0;
-    _Atomic int64_t *next = &team.next[meeting & 1];
-    int64_t begin = atomic_load_explicit(next, memory_order_relaxed);
-    while (begin < work->num_units) {
-        int64_t portion = (work->num_units - begin) / (2 * team_size);
-        if (portion < 1) portion = 1;
-        if (!atomic_compare_exchange_weak(next, &begin, begin + portion)) continue;
-        if (!start_ns) start_ns = now_ns();
-        work->run(work->argument, begin, begin + portion);
-        begin = atomic_load_explicit(next, memory_order_relaxed);
+    for (int i = 0; i < team_size; i++) {
+        const int64_t began_ns = take_share(work, (own_share + i) % team_size);
+        if (!start_ns) start_ns = began_ns;
     }
     return start_ns;
 }
@@ -157,6 +175,7 @@ void tgi_team_run(void (*body)(void *), void *argument) {
 #pragma omp parallel num_threads(wanted)
         {
             team_size = omp_get_num_threads(); /* the system may have fewer for us */
+            own_share = omp_get_thread_num();
             meeting = 0;
             body(argument);
         }
@@ -165,5 +184,5 @@ void tgi_team_run(void (*body)(void *), void *argument) {
 }
 
 void tgi_set_num_threads(int num_threads) {
-    max_threads = num_threads;
+    max_threads = num_threads < MAX_THREADS ? num_threads : MAX_THREADS;
 }
