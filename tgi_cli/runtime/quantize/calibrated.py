@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tgi_cli.runtime.config.quantize.options import DEFAULT_DAMP
 from tgi_cli.runtime.quantize.awq import ToUsable, search_scales
 from tgi_cli.runtime.quantize.feedback import corrected
 from tgi_cli.runtime.quantize.folds import divide_rows, usable_for_norm, usable_for_rows
 from tgi_cli.runtime.quantize.forward import LayerForward, project
-from tgi_cli.runtime.quantize.gptq import DEFAULT_DAMPING
 from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
 from tgi_cli.runtime.quantize.solver import (
+    TOKENS_TOGETHER,
     Activations,
     LayerSolution,
     LayerTensors,
@@ -29,8 +30,6 @@ from tgi_cli.runtime.quantize.solver import (
     other_tensors,
 )
 from tgi_cli.runtime.quantize.statistics import InputStatistics, check_finite
-
-_TOKENS_TOGETHER = 1024  # of a forward pass
 
 _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _OUT = ("self_attn.o_proj",)
@@ -53,7 +52,7 @@ class CalibratedSolver:
     rounder: Rounder
     scales_inputs: bool
     needs_original: bool
-    damping: float = DEFAULT_DAMPING  # of the aim
+    damping: float = DEFAULT_DAMP  # of the aim
     needs_calibration: bool = True
 
     def solve_layer(
@@ -82,7 +81,7 @@ class _Walk:
         self._x = activations.quantized
         self._original = activations.original if solver.needs_original else None  # moves on
         self._attended: list[Tensor] = []  # what o reads, by chunk, until it is rounded
-        self._chunk = max(1, _TOKENS_TOGETHER // self._x.shape[1])
+        self._chunk = max(1, TOKENS_TOGETHER // self._x.shape[1])
 
     def run(self) -> LayerSolution:
         forward, heads = self._forward, self._forward.heads

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tgi_cli.runtime.config.quantize.options import DEFAULT_DAMP
 from tgi_cli.runtime.quantize.clipping import fit_clipped
 from tgi_cli.runtime.quantize.grid import Grid, QuantizedLinear
 from tgi_cli.runtime.quantize.solver import Cost
 
-DEFAULT_DAMPING = 0.05
 _BLOCK = 128  # columns whose errors are gathered before they reach the columns after the block
 _LEAST_DAMPING = 1e-6  # where doubling begins if none was asked for
 
@@ -31,7 +31,7 @@ class Gptq:
     until there is a factor.
     """
 
-    def __init__(self, damping: float = DEFAULT_DAMPING, *, true_order: bool = False) -> None:
+    def __init__(self, damping: float = DEFAULT_DAMP, *, true_order: bool = False) -> None:
         self._damping = damping
         self._true_order = true_order
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tgi_cli.runtime.config.quantize.options import DEFAULT_DAMP
 from tgi_cli.runtime.quantize.awq import ClippedRounding
 from tgi_cli.runtime.quantize.calibrated import CalibratedSolver
 from tgi_cli.runtime.quantize.forward import LayerForward
-from tgi_cli.runtime.quantize.gptq import DEFAULT_DAMPING, Gptq
+from tgi_cli.runtime.quantize.gptq import Gptq
 from tgi_cli.runtime.quantize.grid import Grid
 from tgi_cli.runtime.quantize.round_to_nearest import RoundToNearest
 from tgi_cli.runtime.quantize.solver import LayerSolver
@@ -20,7 +21,7 @@ def layer_solver(
     grid: Grid,
     forward: LayerForward,
     *,
-    damping: float = DEFAULT_DAMPING,
+    damping: float = DEFAULT_DAMP,
     true_order: bool = False,
 ) -> LayerSolver:
     """Return what solves one layer; `damping` and `true_order` (`desc_act`) are GPTQ's.

@@ -18,6 +18,7 @@ from tgi_cli import __version__
 from tgi_cli.errors import ArgumentError, QualityError, UnsupportedModelError
 from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.quantize import QuantizeOptions, QuantizeRecipe, decide
+from tgi_cli.runtime.config.quantize.options import DEFAULT_DAMP
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.hub.push import check_push, push_folder
 from tgi_cli.runtime.hub.safetensors_writer import write_file
@@ -27,7 +28,6 @@ from tgi_cli.runtime.quantize.calibrate import Calibration, calibrate, check_len
 from tgi_cli.runtime.quantize.checkpoint import write_checkpoint
 from tgi_cli.runtime.quantize.evaluate import EvaluationText, compare
 from tgi_cli.runtime.quantize.forward import LayerForward
-from tgi_cli.runtime.quantize.gptq import DEFAULT_DAMPING
 from tgi_cli.runtime.quantize.library_checkpoint import write_library_checkpoint
 from tgi_cli.runtime.quantize.methods import layer_solver
 from tgi_cli.runtime.quantize.model_card import model_card
@@ -236,7 +236,7 @@ class _Run:
 
 def make_solver(recipe: QuantizeRecipe) -> MakeSolver:
     """Return how the recipe's solver is made for a layer."""
-    grid, damping = grid_of(recipe), recipe.damp or DEFAULT_DAMPING
+    grid, damping = grid_of(recipe), recipe.damp or DEFAULT_DAMP
 
     def make(forward: LayerForward) -> LayerSolver:
         return layer_solver(

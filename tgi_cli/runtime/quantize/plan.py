@@ -19,7 +19,7 @@ from tgi_cli.runtime.config.start_notes import show_bytes
 from tgi_cli.runtime.config.tensor_names import expected_tensors
 from tgi_cli.runtime.quantize.grid import Grid
 from tgi_cli.runtime.quantize.layouts import check_layout
-from tgi_cli.runtime.quantize.solver import PROJECTIONS
+from tgi_cli.runtime.quantize.solver import PROJECTIONS, TOKENS_TOGETHER
 from tgi_cli.runtime.quantize.source import Source, layer_prefix
 from tgi_cli.runtime.quantize.work_folder import partial_folder
 
@@ -29,7 +29,6 @@ _PROGRAM_BYTES = 600_000_000  # Python, torch and its scratch memory
 _LAYER_COPIES = 3  # fp32: as it is, as it becomes, and one projection's working copies
 _GRAM_COPIES = 5  # the matrix, damped, decomposed, inverted, reordered
 _STREAMS = 3  # of activations: into a layer, between its halves, and what o reads
-_TOKENS_TOGETHER = 1024  # of a forward pass, or one window
 _SEARCHED = 11  # candidates of AWQ's scales
 _SLACK_BYTES = 64_000_000  # of disk
 
@@ -180,7 +179,7 @@ def _memory(
     streams = (_STREAMS - 1 + _aims(recipe)) * hidden + shapes["self_attn.o_proj"][1]
     activations = 4 * tokens * streams if recipe.is_calibrated else 0
     grams = _GRAM_COPIES * widest * widest * 4 if recipe.is_calibrated else 0
-    together = max(_TOKENS_TOGETHER, recipe.sequence_length)
+    together = max(TOKENS_TOGETHER, recipe.sequence_length)
     window = 4 * together * (3 * widest + 2 * hidden)
     solving = _LAYER_COPIES * layer + grams + activations + window
     measuring = 0

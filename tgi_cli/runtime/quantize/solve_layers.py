@@ -20,7 +20,7 @@ from tgi_cli.runtime.models.weights import TORCH_DTYPES
 from tgi_cli.runtime.quantize.forward import LayerForward, map_windows
 from tgi_cli.runtime.quantize.layouts import pack_projection, read_layer
 from tgi_cli.runtime.quantize.progress import LayerClock, QuantizeScreen
-from tgi_cli.runtime.quantize.solver import Activations, LayerSolution, LayerSolver
+from tgi_cli.runtime.quantize.solver import TOKENS_TOGETHER, Activations, LayerSolution, LayerSolver
 from tgi_cli.runtime.quantize.source import Source, layer_prefix
 from tgi_cli.runtime.quantize.work_folder import LayerRecord, ProjectionRecord, WorkFolder
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MakeSolver = Callable[[LayerForward], LayerSolver]
-
-_TOKENS_TOGETHER = 1024  # of a forward pass
 
 
 class LayerLoop:
@@ -52,7 +50,7 @@ class LayerLoop:
         self._screen = screen
         self._device = torch.device(recipe.device)
         length = recipe.sequence_length
-        self._chunk = max(1, _TOKENS_TOGETHER // length)
+        self._chunk = max(1, TOKENS_TOGETHER // length)
 
     @torch.inference_mode()
     def run(self) -> list[LayerRecord]:

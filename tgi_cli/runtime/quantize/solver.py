@@ -24,6 +24,7 @@ LayerTensors = Mapping[str, "Tensor"]
 OnProjection = Callable[[str], None]  # is given the name of each projection when it is done
 Cost = Callable[["Tensor"], float]  # of an error [N, K], which it may use up
 
+TOKENS_TOGETHER = 1024  # of a forward pass over calibration text, or one longer window
 PROJECTIONS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
