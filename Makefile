@@ -10,13 +10,14 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 SERVE_ARGS ?=
 TEST_ARGS ?=
+TEST_WORKERS ?= 2
 FUZZ := .venv-fuzz
 FUZZ_EXAMPLES ?= 100
 
 NATIVE_SOURCES := $(wildcard tgi_cli/kernels/*/*.c tgi_cli/kernels/*/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test fuzz clients bench-demo check sanitize format docs bench clean
+.PHONY: help install serve test kernels fuzz clients bench-demo check sanitize format docs bench clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +27,12 @@ install: $(VENV)/stamp-dev $(VENV)/stamp-demo $(VENV)/stamp-native ## Install ev
 serve: $(VENV)/stamp-core $(VENV)/stamp-demo $(VENV)/stamp-native ## Serve the demo model on HOST:PORT (127.0.0.1:3000)
 	@exec $(BIN)/tgi serve --hostname $(HOST) --port $(PORT) $(SERVE_ARGS)
 
-test: install ## Run the tests; TEST_ARGS goes to pytest
-	$(BIN)/python -m pytest -q -m "not gpu and not multi_gpu and not network and not perf" $(TEST_ARGS)
+test: install ## Run the tests in TEST_WORKERS (2) processes; TEST_ARGS goes to pytest
+	$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal \
+		-m "not gpu and not multi_gpu and not network and not perf" $(TEST_ARGS)
+
+kernels: install ## Prove the Triton kernels without a GPU: numbers, registers, instructions, bytes
+	$(BIN)/python -m tools.kernels $(KERNEL_ARGS)
 
 clients: install ## Try TGI's and OpenAI's real clients, each in its own environment
 	$(BIN)/python -m pytest -q -m clients tests/clients $(TEST_ARGS)

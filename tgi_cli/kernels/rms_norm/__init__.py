@@ -3,7 +3,8 @@
     h = x + residual                                  (written to residual)
     y = h / sqrt(mean(h_i^2) + eps) * weight
 
-x, residual, y: [..., H] fp32; weight: [H] fp32. Memory bound. Native (`cpu.c`) where it was built.
+x, residual, y: [..., H] fp32; weight: [H] fp32; on a GPU x, residual and y are each fp32, fp16 or
+bf16. Memory bound. Native (`cpu.c`) where it was built; Triton (`kernel.py`) on a GPU.
 Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv:1910.07467.
 """
 
@@ -12,22 +13,48 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels import native
+from tgi_cli.kernels import devices, native
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Return `x` normalised over its last axis."""
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, *, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Return `x` normalised over its last axis, in `out_dtype` or x's own type."""
+    if devices.is_gpu(x):
+        return _triton(x, None, weight, eps, out_dtype)
     if native.is_available():
         return _native(x.contiguous(), None, weight, eps)
     return torch.nn.functional.rms_norm(x, weight.shape, weight, eps)
 
 
-def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Add `x` to `residual` in place and return the sum normalised."""
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float, *, out_dtype: torch.dtype | None = None
+) -> Tensor:
+    """Add `x` to `residual` in place and return the sum normalised, typed as `rms_norm`'s."""
+    if devices.is_gpu(x):
+        return _triton(x, residual, weight, eps, out_dtype)
     if native.is_available():
         assert residual.is_contiguous(), residual.stride()
         return _native(x.contiguous(), residual, weight, eps)
     return torch.nn.functional.rms_norm(residual.add_(x), weight.shape, weight, eps)
+
+
+def _triton(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    out_dtype: torch.dtype | None,
+) -> Tensor:
+    from . import kernel
+
+    y = torch.empty(x.shape, dtype=out_dtype or x.dtype, device=x.device)
+    hidden = x.shape[-1]
+    flat_residual = None if residual is None else residual.view(-1, hidden)
+    kernel.rms_norm(
+        x.reshape(-1, hidden), weight, eps, residual=flat_residual, out=y.view(-1, hidden)
+    )
+    return y
 
 
 def _native(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> Tensor:
