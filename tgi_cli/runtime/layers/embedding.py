@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tgi_cli.kernels.embedding import embed
-from tgi_cli.runtime.layers.linear import LinearMethod
+from tgi_cli.kernels.linear import PackedLinear
+from tgi_cli.runtime.layers.gpu_linear import GpuProjection
+from tgi_cli.runtime.layers.linear import LinearMethod, Projection
+from tgi_cli.runtime.layers.placement import Placement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,24 +23,38 @@ class Embedding(Protocol):
         ...
 
 
-class OwnEmbedding:
-    """A weight of its own, in the checkpoint's type."""
+class PlainEmbedding:
+    """A weight in the checkpoint's type, of its own or the head's."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self._weight = weight  # [V, hidden]
-        self.num_bytes = weight.numel() * weight.element_size()
+    def __init__(self, weight: Tensor, placement: Placement, *, is_shared: bool = False) -> None:
+        self._weight = weight.to(placement.device)  # [V, hidden]
+        self.num_bytes = 0 if is_shared else weight.numel() * weight.element_size()
 
     def __call__(self, token_ids: Tensor) -> Tensor:
         return self._weight.index_select(0, token_ids).float()
 
 
-class TiedEmbedding:
-    """The head's weight, read by rows."""
+class PackedEmbedding:
+    """A head's weight in the CPU's panels, read by rows."""
 
     num_bytes = 0
 
-    def __init__(self, head: LinearMethod) -> None:
-        self._packed = head.packed
+    def __init__(self, packed: PackedLinear) -> None:
+        self._packed = packed
 
     def __call__(self, token_ids: Tensor) -> Tensor:
         return embed(token_ids, self._packed)
+
+
+def tied_embedding(
+    head: LinearMethod, read: Callable[[], Tensor], placement: Placement
+) -> Embedding:
+    """Return the embedding whose weight is the head's, in memory once where rows can be read of it.
+
+    Else `read` gives the weight [V, hidden] again: codes on a GPU lie in an order of their own.
+    """
+    if isinstance(head, Projection):
+        return PackedEmbedding(head.packed)
+    if isinstance(head, GpuProjection) and head.rows is not None:
+        return PlainEmbedding(head.rows, placement, is_shared=True)
+    return PlainEmbedding(read(), placement)

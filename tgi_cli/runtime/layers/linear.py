@@ -10,17 +10,44 @@ from torch import Tensor
 
 from tgi_cli.kernels import linear as kernel
 from tgi_cli.kernels.linear import Codes
+from tgi_cli.runtime.layers import gpu_linear
+from tgi_cli.runtime.layers.gpu_linear import GpuProjection
+from tgi_cli.runtime.layers.placement import Placement
 
 
 class LinearMethod(Protocol):
     """How one weight format is multiplied."""
 
     num_bytes: int  # resident
-    packed: kernel.PackedLinear  # for kernels that take several products together
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `x` [T, K] projected to [T, N], or [T, N / 2] if the projection is gated."""
         ...
+
+
+def project(
+    weight: Tensor | Codes,
+    bias: Tensor | None = None,
+    *,
+    gated: bool = False,
+    placement: Placement,
+) -> LinearMethod:
+    """Pack a weight [N, K] for the kernels of `placement`; the caller drops the original."""
+    if placement.uses_triton:
+        return GpuProjection(weight, bias, gated=gated, placement=placement)
+    return Projection(weight, bias, gated=gated)
+
+
+def output_head(weight: Tensor | Codes, placement: Placement) -> LinearMethod:
+    """Return the projection to scores: fp32, valid until the next call."""
+    if placement.uses_triton:
+        return GpuProjection(weight, placement=placement, out_dtype=torch.float32)
+    return ReusingProjection(weight)
+
+
+def can_multiply(weight: Codes, placement: Placement) -> bool:
+    """Whether `placement` has a kernel for such codes; else the weight is made plain."""
+    return not placement.uses_triton or gpu_linear.can_multiply(weight)
 
 
 class Projection:
@@ -35,8 +62,21 @@ class Projection:
     def __call__(self, x: Tensor) -> Tensor:
         return kernel.linear(x, self.packed)
 
-    def into(self, out: Tensor, x: Tensor) -> Tensor:
-        """Project `x` into `out` and return it."""
+
+class ReusingProjection(Projection):
+    """One whose output lies where the last one lay.
+
+    Scores are megabytes, and fresh memory for each step costs more than a tenth of it.
+    """
+
+    def __init__(self, weight: Tensor | Codes) -> None:
+        super().__init__(weight)
+        self._out = torch.empty(0, self.packed.num_out_features)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] > len(self._out):
+            self._out = torch.empty(x.shape[0], self.packed.num_out_features)
+        out = self._out[: x.shape[0]]
         kernel.multiply(x, self.packed, out=out)
         return out
 

@@ -19,13 +19,18 @@ from tgi_cli.runtime.config.model_config import RopeScaling
 
 class RotaryTable:
     def __init__(
-        self, head_dim: int, max_positions: int, theta: float, scaling: RopeScaling | None
+        self,
+        head_dim: int,
+        max_positions: int,
+        theta: float,
+        scaling: RopeScaling | None,
+        device: torch.device | None = None,
     ) -> None:
         frequencies, magnitude = _frequencies(head_dim, theta, scaling)
         angles = torch.arange(max_positions, dtype=torch.float32)[:, None] * frequencies
         cos, sin = angles.cos() * magnitude, angles.sin() * magnitude
-        self._cos = torch.cat((cos, cos), dim=-1)  # [P, D]
-        self._signed_sin = torch.cat((-sin, sin), dim=-1)  # [P, D]
+        self._cos = torch.cat((cos, cos), dim=-1).to(device)  # [P, D]
+        self._signed_sin = torch.cat((-sin, sin), dim=-1).to(device)  # [P, D]
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cos and signed sin, [T, 1, D] each, for `positions` [T]."""

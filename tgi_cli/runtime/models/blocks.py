@@ -1,7 +1,7 @@
 """What decoder families share: attention, gated feed-forward, and the layer that holds both.
 
-T tokens of a step, H query heads, Hkv key heads, D head size. Activations are fp32; the residual
-stream is added to in place.
+T tokens of a step, H query heads, Hkv key heads, D head size. Activations are of the placement's
+type; the residual stream is fp32 and added to in place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.kv_cache import KVCache
-from tgi_cli.runtime.layers.linear import LinearMethod, Projection
+from tgi_cli.runtime.layers.linear import Projection, project
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.weights import Weights
 
@@ -35,18 +35,21 @@ class SelfAttention:
         self._scale = config.head_dim**-0.5
         self._backend = backend
         parts = [f"{prefix}.{part}_proj" for part in "qkv"]
-        self.qkv: LinearMethod = Projection(
+        self.qkv = project(
             weights.get_side_by_side([f"{part}.weight" for part in parts]),
             weights.get_if(config.attention_bias, *(f"{part}.bias" for part in parts)),
+            placement=weights.placement,
         )
-        self.out: LinearMethod = Projection(
+        self.out = project(
             weights.get_matrix(f"{prefix}.o_proj.weight"),
             weights.get_if(config.attention_output_bias, f"{prefix}.o_proj.bias"),
+            placement=weights.placement,
         )
         self.q_norm = self.k_norm = None
         if config.qk_norm:
-            self.q_norm = RMSNorm(weights.get(f"{prefix}.q_norm.weight"), config.rms_norm_eps)
-            self.k_norm = RMSNorm(weights.get(f"{prefix}.k_norm.weight"), config.rms_norm_eps)
+            eps, placement = config.rms_norm_eps, weights.placement
+            self.q_norm = RMSNorm(weights.get(f"{prefix}.q_norm.weight"), eps, placement)
+            self.k_norm = RMSNorm(weights.get(f"{prefix}.k_norm.weight"), eps, placement)
 
     @property
     def num_bytes(self) -> int:
@@ -76,14 +79,16 @@ class GatedFeedForward:
 
     def __init__(self, config: ModelConfig, weights: Weights, prefix: str) -> None:
         parts = [f"{prefix}.gate_proj", f"{prefix}.up_proj"]
-        self.gate_up: LinearMethod = Projection(
+        self.gate_up = project(
             weights.get_side_by_side([f"{part}.weight" for part in parts]),
             weights.get_if(config.mlp_bias, *(f"{part}.bias" for part in parts)),
             gated=True,
+            placement=weights.placement,
         )
-        self.down: LinearMethod = Projection(
+        self.down = project(
             weights.get_matrix(f"{prefix}.down_proj.weight"),
             weights.get_if(config.mlp_bias, f"{prefix}.down_proj.bias"),
+            placement=weights.placement,
         )
 
     @property
@@ -101,27 +106,32 @@ class DecoderLayer:
         self, config: ModelConfig, weights: Weights, index: int, backend: AttentionBackend
     ) -> None:
         prefix = f"model.layers.{index}"
-        eps = config.rms_norm_eps
+        eps, placement = config.rms_norm_eps, weights.placement
         self._index = index
         self._is_windowed = (
             config.sliding_window is not None and index >= config.num_full_attention_layers
         )
-        self._input_norm = RMSNorm(weights.get(f"{prefix}.input_layernorm.weight"), eps)
+        self._input_norm = RMSNorm(weights.get(f"{prefix}.input_layernorm.weight"), eps, placement)
         self._attention = SelfAttention(config, weights, f"{prefix}.self_attn", backend)
         self._feed_forward_norm = RMSNorm(
-            weights.get(f"{prefix}.post_attention_layernorm.weight"), eps
+            weights.get(f"{prefix}.post_attention_layernorm.weight"), eps, placement
         )
         self._feed_forward = GatedFeedForward(config, weights, f"{prefix}.mlp")
 
     @property
-    def kernel_layer(self) -> decoder.Layer:
-        """The weights as the fused kernel takes them."""
+    def kernel_layer(self) -> decoder.Layer | None:
+        """The weights as the CPU's fused kernel takes them; None if they're elsewhere."""
         attention, feed_forward = self._attention, self._feed_forward
+        products = (attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down)
+        packed = [product.packed for product in products if isinstance(product, Projection)]
+        if len(packed) < len(products):
+            return None
+        qkv, out, gate_up, down = packed
         return decoder.Layer(
-            qkv=attention.qkv.packed,
-            out=attention.out.packed,
-            gate_up=feed_forward.gate_up.packed,
-            down=feed_forward.down.packed,
+            qkv=qkv,
+            out=out,
+            gate_up=gate_up,
+            down=down,
             input_norm=self._input_norm.weight,
             feed_forward_norm=self._feed_forward_norm.weight,
             q_norm=None if attention.q_norm is None else attention.q_norm.weight,
@@ -152,8 +162,9 @@ class DecoderStack:
         self._config = config
         self._layers = layers
         self._final_norm = final_norm
-        kernel_layers = [layer.kernel_layer for layer in layers]
-        self._fusible = kernel_layers if decoder.can_run(kernel_layers) else None
+        kernel_layers = [each for layer in layers if (each := layer.kernel_layer) is not None]
+        is_fusible = len(kernel_layers) == len(layers) and decoder.can_run(kernel_layers)
+        self._fusible = kernel_layers if is_fusible else None
         self._fused: tuple[KVCache, decoder.Decoder] | None = None  # knows the cache's addresses
 
     @property

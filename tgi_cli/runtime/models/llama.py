@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
-from tgi_cli.runtime.layers.embedding import Embedding, OwnEmbedding, TiedEmbedding
-from tgi_cli.runtime.layers.linear import Projection
+from tgi_cli.runtime.layers.embedding import PlainEmbedding, tied_embedding
+from tgi_cli.runtime.layers.linear import output_head
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.blocks import DecoderLayer, DecoderStack
 from tgi_cli.runtime.models.weights import Weights
@@ -28,16 +26,17 @@ class Llama:
     def __init__(self, config: ModelConfig, weights: Weights, backend: AttentionBackend) -> None:
         # The largest first: packing needs the tensor twice, and now nothing else is there yet.
         is_tied = config.tie_word_embeddings
-        self._head = Projection(weights.get_matrix(EMBEDDING if is_tied else HEAD))
-        self._vocab_size = config.vocab_size
-        self._logits = torch.empty(0, config.vocab_size)
-        self._embedding: Embedding = (
-            TiedEmbedding(self._head) if is_tied else OwnEmbedding(weights.get(EMBEDDING))
+        placement = weights.placement
+        self._head = output_head(weights.get_matrix(EMBEDDING if is_tied else HEAD), placement)
+        self._embedding = (
+            tied_embedding(self._head, lambda: weights.get(EMBEDDING), placement)
+            if is_tied
+            else PlainEmbedding(weights.get(EMBEDDING), placement)
         )
         layers = [
             DecoderLayer(config, weights, index, backend) for index in range(config.num_layers)
         ]
-        final_norm = RMSNorm(weights.get(FINAL_NORM), config.rms_norm_eps)
+        final_norm = RMSNorm(weights.get(FINAL_NORM), config.rms_norm_eps, placement)
         self._stack = DecoderStack(config, layers, final_norm)
 
     @property
@@ -49,11 +48,5 @@ class Llama:
         return self._stack(self._embedding(token_ids), context)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return [N, V] scores for rows `hidden` [N, hidden], valid until the next call.
-
-        They are megabytes, and fresh memory for each step would cost more than a tenth of it.
-        """
-        num_rows = hidden.shape[0]
-        if num_rows > len(self._logits):
-            self._logits = torch.empty(num_rows, self._vocab_size)
-        return self._head.into(self._logits[:num_rows], hidden)
+        """Return [N, V] scores for rows `hidden` [N, hidden], valid until the next call."""
+        return self._head(hidden)

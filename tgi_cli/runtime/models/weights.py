@@ -19,7 +19,8 @@ from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
 from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.tensor_names import projections
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
-from tgi_cli.runtime.layers.linear import side_by_side
+from tgi_cli.runtime.layers.linear import can_multiply, side_by_side
+from tgi_cli.runtime.layers.placement import CPU, Placement
 from tgi_cli.runtime.layers.quantization import BadTensorError, load_matrix
 
 _PLAIN_TYPES = {
@@ -43,9 +44,16 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
 
 
 class Weights:
-    """The tensors of one checkpoint, by their Hugging Face names."""
+    """The tensors of one checkpoint, by their Hugging Face names; all on the CPU."""
 
-    def __init__(self, reader: WeightsReader, config: ModelConfig, dtype: Dtype) -> None:
+    def __init__(
+        self,
+        reader: WeightsReader,
+        config: ModelConfig,
+        dtype: Dtype,
+        placement: Placement = CPU,
+    ) -> None:
+        self.placement = placement  # of the layers that these weights are for
         self._reader = reader
         self._quantization = quantization = reader.source.quantization
         self._sizes = projections(config)
@@ -65,7 +73,14 @@ class Weights:
         return tensor
 
     def get_matrix(self, name: str) -> Tensor | Codes:
-        """Return one weight [N, K]: on its own grid if it has one that is kept."""
+        """Return one weight [N, K]: on its own grid if it has one that is kept and multiplied."""
+        matrix = self._read_matrix(name)
+        if not isinstance(matrix, Codes) or can_multiply(matrix, self.placement):
+            return matrix
+        self.num_dequantized += 1
+        return matrix.dequantize().to(self._dtype)
+
+    def _read_matrix(self, name: str) -> Tensor | Codes:
         module = name.removesuffix(".weight")
         if self._quantization is not None and module in self._converted:
             return self._read_quantized(self._quantization, module)
