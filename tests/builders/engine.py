@@ -17,6 +17,7 @@ from tgi_cli.runtime.engine.runner import ScorePrompt
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.ipc.messages import NewRequest
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.types import SamplingParams
 
 VOCAB_SIZE = 97
@@ -129,7 +130,7 @@ class CountingRunner:
         self.slots: dict[int, int] = {}
         self._rows: dict[int, list[int]] = {}
 
-    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Tensor:
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Scores:
         self.plans.append([(c.seq.request_id, c.start, c.num_tokens) for c in plan.chunks])
         rows = [
             row for chunk in plan.chunks if (row := self._attend(chunk, score_prompt)) is not None
@@ -141,7 +142,7 @@ class CountingRunner:
             raise MemoryError("made to fail by a test")
         if self.raises_for & {chunk.seq.request_id for chunk in plan.chunks}:
             raise RuntimeError("made to fail by a test")
-        return torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE)
+        return Scores.of(torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE))
 
     def _attend(self, chunk: Chunk, score_prompt: ScorePrompt | None) -> Tensor | None:
         """Write the chunk's slots and read all; return logits if it is the sequence's last."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
 
 from tests.builders.engine import TINY_MODEL, engine_config
 from tests.builders.tokenizers import byte_level_tokenizer
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.text.tokenizer import Tokenizer
 from tgi_cli.runtime.types import FinishReason, Grammar, SamplingParams
 
@@ -32,7 +32,7 @@ class ChanceRunner:
         self._seed = seed
         self._closing = closing  # added to what ends strings, lists and objects
 
-    def run(self, plan: StepPlan, score_prompt: object = None) -> Tensor:
+    def run(self, plan: StepPlan, score_prompt: object = None) -> Scores:
         rows = []
         for chunk in plan.chunks:
             if chunk.is_last:
@@ -41,7 +41,7 @@ class ChanceRunner:
                 row = torch.randn(VOCAB_SIZE, generator=generator)
                 row[[*_CLOSERS, END_ID]] += self._closing
                 rows.append(row)
-        return torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE)
+        return Scores.of(torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE))
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         pass

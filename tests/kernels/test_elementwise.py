@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tgi_cli.kernels import native, rms_norm, rotary
-from tgi_cli.kernels.best_token import best_token
+from tgi_cli.kernels import best_token, linear, native, rms_norm, rotary
 from tgi_cli.kernels.rms_norm import reference as norm_reference
 from tgi_cli.kernels.rotary import reference as rotary_reference
 
@@ -67,7 +66,7 @@ def test_best_token_is_the_first_of_the_highest_with_its_log_probability(num_col
     logits[4, num_columns // 2 :] = float("-inf")
     logits[4, 0] = 2.0
 
-    ids, logprobs = best_token(logits)
+    ids, logprobs = best_token.best_token(logits)
 
     exact = torch.log_softmax(logits.double(), -1)
     assert int(ids[3]) == 0
@@ -82,6 +81,30 @@ def test_best_token_of_a_row_that_is_not_finite_has_no_log_probability(bad, plac
     logits = randn(3, 13)
     logits[1, place] = bad
 
-    _, logprobs = best_token(logits)
+    _, logprobs = best_token.best_token(logits)
 
     assert logprobs.isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 130])
+@pytest.mark.parametrize("num_columns", [31, 577])
+@pytest.mark.parametrize("kind", ["fp16", "codes", "permuted"])
+def test_a_head_finds_the_best_token_of_the_scores_that_it_makes(kind, num_columns, num_rows):
+    x, weight = randn(num_rows, 64), randn(num_columns, 64).half()
+    weight[num_columns // 2] = weight[num_columns - 1]  # ties
+    if kind != "fp16":
+        codes = (weight.float() * 20).round().clamp(-127, 127).to(torch.int8)
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+        weight = linear.Codes(
+            codes, torch.full((num_columns, 1), 0.05), None, 64, order if kind[0] == "p" else None
+        )
+    head = linear.pack(weight)
+    scores, separate = torch.full((2, num_rows, num_columns), float("nan")).unbind()
+
+    ids, logprobs = best_token.multiply(x, head, out=scores)
+
+    linear.multiply(x, head, out=separate)
+    expected_ids, expected_logprobs = best_token.best_token(separate)
+    assert torch.equal(scores, separate)
+    assert torch.equal(ids, expected_ids)
+    assert torch.equal(logprobs, expected_logprobs)

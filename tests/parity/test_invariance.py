@@ -14,6 +14,7 @@ from tgi_cli.kernels import native
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Determinism, Stepper
 from tgi_cli.runtime.hub.locate import locate_model
+from tgi_cli.runtime.layers.head import Scores
 
 NUM_REQUESTS = 24
 needs_native = pytest.mark.skipif(
@@ -86,8 +87,8 @@ def test_other_bits_in_company_are_found_and_named(config):
     run = runner.run
 
     def disturbed(plan):
-        logits = run(plan)
-        return logits + 1e-3 if len(plan.chunks) > 1 else logits
+        scores = run(plan)
+        return Scores.of(scores.logits + 1e-3) if len(plan.chunks) > 1 else scores
 
     runner.run = disturbed  # type: ignore[method-assign]
 
@@ -101,9 +102,9 @@ def test_other_bits_on_cached_blocks_are_found_and_named(config):
     run = runner.run
 
     def disturbed(plan):
-        logits = run(plan)
+        scores = run(plan)
         goes_on = any(chunk.start > 0 and chunk.num_tokens > 1 for chunk in plan.chunks)
-        return logits + 1e-3 if goes_on else logits
+        return Scores.of(scores.logits + 1e-3) if goes_on else scores
 
     runner.run = disturbed  # type: ignore[method-assign]
 

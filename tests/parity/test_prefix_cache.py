@@ -40,13 +40,13 @@ class Recorder:
         self.num_tokens = 0
 
     def run(self, plan: StepPlan, score_prompt: Any = None) -> Any:
-        logits = self._runner.run(plan, score_prompt)
+        scores = self._runner.run(plan, score_prompt)
         finishing = [chunk for chunk in plan.chunks if chunk.is_last]
-        for chunk, row in zip(finishing, logits, strict=True):
+        for chunk, row in zip(finishing, scores.logits, strict=True):
             digest = hashlib.blake2b(row.numpy().tobytes()).digest()
             self.digests[chunk.seq.request_id, chunk.end] = digest
         self.num_tokens += sum(chunk.num_tokens for chunk in plan.chunks)
-        return logits
+        return scores
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self._runner.clear_blocks(block_ids)

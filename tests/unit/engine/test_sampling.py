@@ -13,6 +13,7 @@ from tests.builders.engine import VOCAB_SIZE, request
 from tgi_cli.runtime.engine.sampling import logits as steps
 from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.layers.head import Scores
 
 
 def whole(*scores: float) -> steps.Candidates:
@@ -34,7 +35,7 @@ def sample_row(
     row: torch.Tensor, seq: Sequence, bitmask: torch.Tensor | None = None, **config: Any
 ) -> SampledToken:
     sampler = Sampler(SamplerConfig(row.numel(), **config))
-    return sampler.sample(row[None], [seq], [bitmask])[0]
+    return sampler.sample(Scores.of(row[None]), [seq], [bitmask])[0]
 
 
 def random_row(seed: int = 3) -> torch.Tensor:
@@ -195,8 +196,8 @@ def test_the_token_depends_on_seed_and_position_but_not_on_the_neighbours():
     sequences = [Sequence(request(i, num_tokens=4 + i, seed=i, **params)) for i in range(6)]
     sampler = Sampler(SamplerConfig(VOCAB_SIZE))
 
-    together = sampler.sample(logits, sequences)
-    alone = [sampler.sample(logits[i : i + 1], [sequences[i]])[0] for i in range(6)]
+    together = sampler.sample(Scores.of(logits), sequences)
+    alone = [sampler.sample(Scores.of(logits[i : i + 1]), [sequences[i]])[0] for i in range(6)]
 
     assert together == alone
 
@@ -207,7 +208,7 @@ def test_repetition_penalty_counts_prompt_and_output_once():
     seq = Sequence(request(prompt_ids=[3, 3, 6], repetition_penalty=2.0))
     seq.token_ids += [3]
 
-    [token] = Sampler(SamplerConfig(VOCAB_SIZE)).sample(row[None], [seq])
+    [token] = Sampler(SamplerConfig(VOCAB_SIZE)).sample(Scores.of(row[None]), [seq])
 
     expected = row.clone()
     expected[3], expected[6] = 2.0, -2.0
@@ -223,7 +224,7 @@ def test_frequency_penalty_counts_the_output_only_and_every_time():
 
     picked = []
     for _ in range(4):
-        [token] = sampler.sample(row[None], [seq])
+        [token] = sampler.sample(Scores.of(row[None]), [seq])
         seq.token_ids.append(token.token_id)
         picked.append(token.token_id)
 

@@ -17,6 +17,7 @@ import torch
 from tests.builders.engine import VOCAB_SIZE, request
 from tgi_cli.runtime.engine.sampling.sampler import Sampler, SamplerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.text.watermark import green
 
 PROMPT = [3, 3, 11, 60]
@@ -91,7 +92,7 @@ def test_all_steps_together_are_the_steps_one_by_one(left_out, seed):
     ]
     bitmask = torch.tensor(words, dtype=torch.int64).to(torch.int32)
 
-    [token] = Sampler(SamplerConfig(VOCAB_SIZE)).sample(row[None], [seq], [bitmask])
+    [token] = Sampler(SamplerConfig(VOCAB_SIZE)).sample(Scores.of(row[None]), [seq], [bitmask])
 
     expected = logprobs_one_by_one(row.tolist(), params)
     told = {score.id: score.logprob for score in token.top}

@@ -9,6 +9,7 @@ import torch
 from tests.builders.engine import VOCAB_SIZE, request
 from tgi_cli.runtime.engine.sampling.sampler import Sampler, SamplerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.text.watermark import detect, green
 
 NUM_TOKENS = 300
@@ -20,7 +21,7 @@ def generate(seed: int, *, watermark: bool, **config: float) -> list[int]:
     seq = Sequence(request(do_sample=True, seed=seed, watermark=watermark, max_new_tokens=999))
     generator = torch.Generator().manual_seed(seed)
     for _ in range(NUM_TOKENS):
-        [token] = sampler.sample(torch.randn(1, VOCAB_SIZE, generator=generator), [seq])
+        [token] = sampler.sample(Scores.of(torch.randn(1, VOCAB_SIZE, generator=generator)), [seq])
         seq.token_ids.append(token.token_id)
     return seq.token_ids[-NUM_TOKENS - 1 :]
 
@@ -45,7 +46,7 @@ def test_green_scores_grow_by_delta_before_the_other_steps(delta):
     seq = Sequence(request(prompt_ids=[8, 31], watermark=True))
     sampler = Sampler(SamplerConfig(VOCAB_SIZE, watermark_delta=delta))
 
-    [token] = sampler.sample(row[None], [seq])
+    [token] = sampler.sample(Scores.of(row[None]), [seq])
 
     is_green = torch.from_numpy(green(np.array([31]), np.arange(VOCAB_SIZE), 0.5))
     expected = row + delta * is_green

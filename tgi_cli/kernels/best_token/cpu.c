@@ -1,63 +1,100 @@
 /* The likeliest token of each row: best_token/__init__.py has the formula.
  *
- * A unit is a row. Maxima and sums run eight columns apart, then across, in one order for every
- * row.
+ * Each panel has a highest score and a sum relative to it, which are put together from the first
+ * panel to the last, eight panels apart, then across. Panels are the product's, so that a product
+ * with a head leaves them behind.
  */
-#include <math.h>
+#include "best_token.h"
 
-#include "../native/simd.h"
+#include "../linear/linear.h"
 #include "../native/team.h"
 
 typedef struct {
-    const float *logits; /* [rows, columns], rows stride apart */
-    int64_t stride, rows, columns;
+    Product product; /* without a weight where the scores are there already */
+    int64_t columns, num_panels;
     int64_t *ids;
     float *logprobs;
-} Scores;
+} Search;
 
-/* Columns from `i`, those past the end as minus infinity. */
-TGI_INLINE v8 columns_from(const float *x, int64_t i, int64_t columns) {
-    if (i + 8 <= columns) return v8_load(x + i);
-    v8 last = v8_all(-INFINITY);
-    memcpy(&last, x + i, (columns - i) * sizeof(float));
-    return last;
-}
-
-TGI_DISPATCH static void find_best(const float *x, int64_t columns, int64_t *id, float *logprob) {
-    v8 highest = v8_all(-INFINITY);
-    v8i is_number = highest == highest;
-    for (int64_t i = 0; i < columns; i += 8) {
-        const v8 s = columns_from(x, i, columns);
-        is_number &= s == s;
-        highest = v8_select(s > highest, s, highest);
+/* From a row's peaks to its best. */
+TGI_DISPATCH static void choose(const float *scores, const Peak *peaks, int64_t num_panels,
+                                int64_t columns, int64_t *id, float *logprob) {
+    float top = -INFINITY;
+    for (int64_t p = 0; p < num_panels; p++)
+        if (peaks[p].highest > top) top = peaks[p].highest;
+    v8 total = v8_all(0.0f);
+    for (int64_t p = 0; p < num_panels; p += 8) {
+        float highest[8], sums[8];
+        for (int64_t j = 0; j < 8; j++) {
+            highest[j] = p + j < num_panels ? peaks[p + j].highest : -INFINITY;
+            sums[j] = p + j < num_panels ? peaks[p + j].sum : 0.0f;
+        }
+        total += v8_load(sums) * v8_exp(v8_load(highest) - v8_all(top));
     }
-    const float top = v8_max(highest);
-    int is_finite = top < INFINITY && top > -INFINITY;
-    for (int j = 0; j < 8; j++) is_finite &= is_number[j] != 0;
+    const float sum = v8_sum(total);
     *id = 0;
     *logprob = NAN;
-    if (!is_finite) return;
-    while (x[*id] != top) ++*id;
-    v8 sums = v8_all(0.0f);
-    for (int64_t i = 0; i < columns; i += 8)
-        sums += v8_exp(columns_from(x, i, columns) - v8_all(top));
-    *logprob = -logf(v8_sum(sums));
+    if (!(sum == sum && top > -INFINITY && top < INFINITY)) return;
+    int64_t panel = 0;
+    while (peaks[panel].highest != top) ++panel;
+    *id = panel * PANEL;
+    while (*id + 1 < columns && scores[*id] != top) ++*id;
+    *logprob = -logf(sum);
 }
 
-static void find_rows(const void *argument, int64_t begin, int64_t end) {
-    const Scores *scores = argument;
+static void choose_rows(const void *argument, int64_t begin, int64_t end) {
+    const Search *search = argument;
+    const Product *product = &search->product;
     for (int64_t r = begin; r < end; r++)
-        find_best(scores->logits + r * scores->stride, scores->columns, scores->ids + r,
-                  scores->logprobs + r);
+        choose(product->y + r * product->y_stride, product->peaks + r * search->num_panels,
+               search->num_panels, search->columns, search->ids + r, search->logprobs + r);
 }
 
-static void run_scores(void *scores) {
-    tgi_team_share((TgiWork){((Scores *)scores)->rows, find_rows, scores});
+TGI_DISPATCH static void find_peaks(const float *scores, int64_t columns, Peak *peaks) {
+    for (int64_t column = 0; column < columns; column += PANEL) {
+        float last[PANEL];
+        if (columns - column >= PANEL) {
+            *peaks++ = tgi_peak(scores + column);
+            continue;
+        }
+        for (int64_t j = 0; j < PANEL; j++)
+            last[j] = column + j < columns ? scores[column + j] : -INFINITY;
+        *peaks++ = tgi_peak(last);
+    }
 }
 
-void tgi_best_token(const float *logits, int64_t stride, int64_t rows, int64_t columns,
+static void search_rows(const void *argument, int64_t begin, int64_t end) {
+    const Search *search = argument;
+    const Product *product = &search->product;
+    for (int64_t r = begin; r < end; r++)
+        find_peaks(product->y + r * product->y_stride, search->columns,
+                   product->peaks + r * search->num_panels);
+    choose_rows(argument, begin, end);
+}
+
+static void run_search(void *argument) {
+    tgi_team_share((TgiWork){((Search *)argument)->product.rows, search_rows, argument});
+}
+
+static void run_product_and_search(void *argument) {
+    const Search *search = argument;
+    tgi_team_share_both(tgi_linear_work(&search->product),
+                        (TgiWork){search->product.rows, choose_rows, argument});
+}
+
+/* `peaks`: room for rows * ceil(columns / PANEL). */
+void tgi_best_token(float *scores, int64_t stride, int64_t rows, int64_t columns, Peak *peaks,
                     int64_t *ids, float *logprobs) {
-    Scores scores = {logits, stride, rows, columns, ids, logprobs};
-    if (rows == 1) find_rows(&scores, 0, 1);
-    else tgi_team_run(run_scores, &scores);
+    Search search = {{.y = scores, .rows = rows, .y_stride = stride, .peaks = peaks},
+                     columns, (columns + PANEL - 1) / PANEL, ids, logprobs};
+    if (rows == 1) search_rows(&search, 0, 1);
+    else tgi_team_run(run_search, &search);
+}
+
+/* The scores are a product, written to y. */
+void tgi_linear_best(const Linear *weight, const float *x, int64_t x_stride, int64_t rows, float *y,
+                     int64_t y_stride, Peak *peaks, int64_t *ids, float *logprobs) {
+    Search search = {{weight, x, y, rows, x_stride, y_stride, STORE, peaks},
+                     weight->n, (weight->n + PANEL - 1) / PANEL, ids, logprobs};
+    if (rows > 0) tgi_team_run(run_product_and_search, &search);
 }

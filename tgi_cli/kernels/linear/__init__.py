@@ -31,7 +31,15 @@ from . import reference
 from .packing import Codes, NativeWeight
 from .packing import pack as _pack_native
 
-__all__ = ["Codes", "PackedLinear", "implementation", "linear", "multiply", "pack"]
+__all__ = [
+    "Codes",
+    "PackedLinear",
+    "check_product",
+    "implementation",
+    "linear",
+    "multiply",
+    "pack",
+]
 
 _STORE, _GATE = 0, 2  # `Epilogue` of linear.h
 
@@ -81,14 +89,9 @@ def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
         y = linear(x, packed)
         out[:, : y.shape[1]].copy_(y)
         return
-    assert out.dtype == torch.float32, out.dtype
-    assert out.stride(1) == 1, out.stride()
-    assert out.shape[1] >= packed.num_out_features, out.shape
-    assert x.dtype == torch.float32, x.dtype
     if packed.input_order is not None:
         x = x.index_select(1, packed.input_order)
-    assert x.stride(1) == 1, x.stride()
-    assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape
+    check_product(x, packed, out)
     pointer, size = native.Pointer, native.Int
     native.function("tgi_linear", pointer, pointer, size, size, pointer, size, size)(
         ctypes.byref(packed.weight.descriptor),
@@ -99,6 +102,15 @@ def multiply(x: Tensor, packed: PackedLinear, *, out: Tensor) -> None:
         out.stride(0),
         _GATE if packed.is_gated else _STORE,
     )
+
+
+def check_product(x: Tensor, packed: PackedLinear, out: Tensor) -> None:
+    """Assert that the native library can multiply `x` with a weight that it packed into `out`."""
+    assert isinstance(packed.weight, NativeWeight)
+    assert (x.dtype, out.dtype) == (torch.float32, torch.float32), (x.dtype, out.dtype)
+    assert (x.stride(1), out.stride(1)) == (1, 1), (x.stride(), out.stride())
+    assert out.shape[1] >= packed.num_out_features, out.shape
+    assert (x.shape[1], out.shape[0]) == (packed.weight.descriptor.k, x.shape[0]), out.shape
 
 
 def implementation() -> str:

@@ -45,6 +45,10 @@ TGI_DISPATCH static void finish_row(const Product *product, int64_t panel, int64
         for (int64_t j = 0; j < columns; j++) y[j] += values[j];
     else
         memcpy(y, values, columns * sizeof(float));
+    if (product->peaks) {
+        for (int64_t j = columns; j < PANEL; j++) values[j] = -INFINITY;
+        product->peaks[row * ceil_div(weight->n, PANEL) + panel] = tgi_peak(values);
+    }
 }
 
 /* The sum of x over each part of k that has one scale, as tiles want it; returns how many there

@@ -11,6 +11,7 @@
 
 #include <stdint.h>
 
+#include "../best_token/best_token.h"
 #include "../native/team.h"
 #include "../native/tiles.h"
 
@@ -38,6 +39,7 @@ typedef struct {
     float *y;
     int64_t rows, x_stride, y_stride;
     int64_t epilogue;
+    Peak *peaks; /* [rows][panels] of y, or null: where a search for its best goes on */
 } Product;
 
 /* Any thread may run any unit of it: a unit's bits are its own. `product` must outlive the work. */

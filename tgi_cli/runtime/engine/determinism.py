@@ -64,7 +64,7 @@ class Stepper:
             seq.block_table += new_blocks
             plan.add(seq, num_tokens, new_blocks)
         complete = [chunk.seq.request_id for chunk in plan.chunks if chunk.is_last]
-        logits = self._runner.run(plan).clone()  # the next step overwrites it
+        logits = self._runner.run(plan).logits.clone()  # the next step overwrites it
         for seq, num_tokens in chunks:
             seq.num_computed_tokens += num_tokens
         return dict(zip(complete, logits, strict=True))

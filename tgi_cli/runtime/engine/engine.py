@@ -227,9 +227,9 @@ class Engine:
         finishing = [chunk.seq for chunk in chunks if chunk.is_last]
         ids = [seq.request_id for seq in finishing]
         self._guides.start_masks(ids)
-        logits = self._runner.run(StepPlan(budget=0, chunks=chunks), score_prompt)
+        scores = self._runner.run(StepPlan(budget=0, chunks=chunks), score_prompt)
         between_ns = self._clock_ns()
-        tokens = self._sampler.sample(logits, finishing, self._guides.bitmasks(ids))
+        tokens = self._sampler.sample(scores, finishing, self._guides.bitmasks(ids))
         for chunk in chunks:
             chunk.seq.num_computed_tokens = chunk.end
         run.sampled += zip(finishing, tokens, strict=True)

@@ -1,4 +1,4 @@
-"""Run the model for one step: plan in, logits out. Owns the model, the KV cache and the tables."""
+"""Run the model for one step: plan in, scores out. Owns the model, the KV cache and the tables."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.layers.kv_cache import KVCache
 from tgi_cli.runtime.layers.rope import RotaryTable
 from tgi_cli.runtime.models.base import Model
@@ -52,8 +53,8 @@ class Runner:
         )
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Tensor:
-        """Compute the plan's chunks; return logits [N, V] of those that are the last of theirs.
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Scores:
+        """Compute the plan's chunks; return scores of those that are the last of theirs.
 
         `score_prompt` is called with the logits of prompts that are scored, some rows at a time.
         """
@@ -65,7 +66,7 @@ class Runner:
             for rows in torch.split(hidden[first : first + num_rows], _SCORED_TOGETHER):
                 score_prompt(seq, self._model.logits(rows))
             first += num_rows
-        return self._model.logits(hidden[: batch.num_last])
+        return self._model.scores(hidden[: batch.num_last])
 
     def _context(self, batch: ModelInput) -> ForwardContext:
         cos, signed_sin = self._rotary.at(batch.positions)

@@ -38,13 +38,6 @@ def project(
     return Projection(weight, bias, gated=gated)
 
 
-def output_head(weight: Tensor | Codes, placement: Placement) -> LinearMethod:
-    """Return the projection to scores: fp32, valid until the next call."""
-    if placement.uses_triton:
-        return GpuProjection(weight, placement=placement, out_dtype=torch.float32)
-    return ReusingProjection(weight)
-
-
 def can_multiply(weight: Codes, placement: Placement) -> bool:
     """Whether `placement` has a kernel for such codes; else the weight is made plain."""
     return not placement.uses_triton or gpu_linear.can_multiply(weight)
@@ -61,24 +54,6 @@ class Projection:
 
     def __call__(self, x: Tensor) -> Tensor:
         return kernel.linear(x, self.packed)
-
-
-class ReusingProjection(Projection):
-    """One whose output lies where the last one lay.
-
-    Scores are megabytes, and fresh memory for each step costs more than a tenth of it.
-    """
-
-    def __init__(self, weight: Tensor | Codes) -> None:
-        super().__init__(weight)
-        self._out = torch.empty(0, self.packed.num_out_features)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[0] > len(self._out):
-            self._out = torch.empty(x.shape[0], self.packed.num_out_features)
-        out = self._out[: x.shape[0]]
-        kernel.multiply(x, self.packed, out=out)
-        return out
 
 
 def side_by_side(weights: list[Tensor | Codes]) -> Tensor | Codes:

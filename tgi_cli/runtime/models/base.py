@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.head import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,4 +23,8 @@ class Model(Protocol):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return scores [N, V] of `hidden` [N, hidden], valid until the next call."""
+        ...
+
+    def scores(self, hidden: Tensor) -> Scores:
+        """Return the same scores and the best of each row."""
         ...

@@ -13,7 +13,7 @@ from tgi_cli.runtime.config.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.embedding import PlainEmbedding, tied_embedding
-from tgi_cli.runtime.layers.linear import output_head
+from tgi_cli.runtime.layers.head import Scores, output_head
 from tgi_cli.runtime.layers.norm import RMSNorm
 from tgi_cli.runtime.models.blocks import DecoderLayer, DecoderStack
 from tgi_cli.runtime.models.weights import Weights
@@ -50,3 +50,7 @@ class Llama:
     def logits(self, hidden: Tensor) -> Tensor:
         """Return [N, V] scores for rows `hidden` [N, hidden], valid until the next call."""
         return self._head(hidden)
+
+    def scores(self, hidden: Tensor) -> Scores:
+        """Return the same scores and the best of each row."""
+        return self._head.scores(hidden)

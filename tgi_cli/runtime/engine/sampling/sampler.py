@@ -20,6 +20,7 @@ from tgi_cli.runtime.engine.sampling import logits as steps
 from tgi_cli.runtime.engine.sampling.philox import uniform
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.ipc.messages import TokenScore
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.text import watermark
 from tgi_cli.runtime.types import SamplingParams
 
@@ -90,19 +91,19 @@ class Sampler:
 
     def sample(
         self,
-        logits: Tensor,
+        scores: Scores,
         sequences: Rows[Sequence],
         bitmasks: Rows[Tensor | None] | None = None,
     ) -> list[SampledToken]:
-        """Return one token per row of `logits` [N, V] float32, for the sequences in the same order.
+        """Return one token per row of `scores`, for the sequences in the same order.
 
         `bitmasks` are what a grammar allows each to be, [ceil(V / 32)] int32 as in
         `steps.apply_bitmask`, or None. A row that isn't finite gives a log-probability of NaN.
         """
-        best, logprobs = best_token(logits)
+        logits = scores.logits
         sampled = []
         for index, (token_id, logprob, seq) in enumerate(
-            zip(best.tolist(), logprobs.tolist(), sequences, strict=True)
+            zip(scores.best_ids.tolist(), scores.best_logprobs.tolist(), sequences, strict=True)
         ):
             bitmask = None if bitmasks is None else bitmasks[index]
             if math.isnan(logprob):
