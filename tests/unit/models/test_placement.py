@@ -12,7 +12,7 @@ from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 from tgi_cli.runtime.layers import gpu_linear
 from tgi_cli.runtime.layers.embedding import tied_embedding
-from tgi_cli.runtime.layers.linear import output_head
+from tgi_cli.runtime.layers.head import output_head
 from tgi_cli.runtime.layers.placement import CPU, on_gpu
 from tgi_cli.runtime.models.weights import Weights
 
