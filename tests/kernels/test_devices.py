@@ -14,14 +14,17 @@ from tgi_cli.kernels import devices
         ("sm_80", "sm_80"),
         ("sm_89", "sm_80"),
         ("sm_90", "sm_90"),
-        ("sm_120", "sm_90"),
+        ("sm_100", "sm_90"),
+        ("sm_120", "sm_80"),
         ("gfx942", "gfx942"),
         ("gfx950", "gfx942"),
         ("gfx1100", None),
         ("", None),
     ],
 )
-def test_tiles_are_those_of_the_nearest_older_architecture(arch: str, expected: str | None) -> None:
+def test_tiles_are_those_of_the_nearest_older_architecture_that_is_alike(
+    arch: str, expected: str | None
+) -> None:
     assert devices.family(arch) == expected
 
 

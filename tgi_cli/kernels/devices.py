@@ -20,13 +20,17 @@ def is_gpu(x: Tensor) -> bool:
 
 
 def family(arch: str) -> str | None:
-    """Return which of `FAMILIES` has the tiles of `arch`, such as "sm_89"; None: it is too old."""
+    """Return which of `FAMILIES` has the tiles of `arch`, such as "sm_89"; None: it is too old.
+
+    From sm_120 on NVIDIA's number counts desktop chips, which have the instructions and little
+    more of the shared memory of sm_89.
+    """
     if arch in _CDNA3_AND_4:
         return "gfx942"
     number = arch.removeprefix("sm_")
     if number == arch or not number.isdigit() or int(number) < 80:
         return None
-    return "sm_80" if int(number) < 90 else "sm_90"
+    return "sm_90" if 90 <= int(number) < 120 else "sm_80"
 
 
 def target() -> str:

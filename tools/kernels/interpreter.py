@@ -113,7 +113,7 @@ def _dot(self: Any, a: Any, b: Any, acc: Any, *options: Any) -> Any:
         for h in (a, b)
     )
     total = acc.data.astype(number)
-    for k in range(a.shape[-1]):
+    for k in range(left.shape[-1]):
         total = total + left[..., :, k, None] * right[..., k, None, :]
     return stock.TensorHandle(total.astype(acc.data.dtype), acc.dtype.scalar)
 
