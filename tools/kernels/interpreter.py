@@ -120,7 +120,7 @@ def _dot(self: Any, a: Any, b: Any, acc: Any, *options: Any) -> Any:
 
 def _touch(builder: Any, pointers: Any, mask: Any, *, is_write: bool) -> None:
     addresses, wanted = np.broadcast_arrays(pointers.data, mask.data)
-    addresses = addresses[wanted]
+    addresses = addresses[wanted.astype(np.bool_)]  # `&` with a scalar makes a mask of integers
     size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
     if is_write:
         traffic.stored += addresses.size * size

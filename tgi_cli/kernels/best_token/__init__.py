@@ -3,10 +3,11 @@
     id[n] = the first v with the highest logits[n, v]
     logprob[n] = logits[n, id] - log(sum_v exp(logits[n, v]))
 
-logits: [N, V] fp32; id: [N] int64; logprob: [N] fp32, NaN where the row holds a NaN or plus
-infinity. A row's bits depend on the row alone. `multiply` makes the scores by a product with the
-head and looks at each panel of them while it is in the first-level cache; `best_token` looks at
-scores that are there already, and gives the same bits. Native (`cpu.c`) where it was built.
+logits: [N, V] fp32; id: [N] int64; logprob: [N] fp32, NaN where the row holds a NaN, plus infinity
+or nothing but minus infinity. A row's bits depend on the row alone. `multiply` makes the scores by
+a product with the head and looks at each panel of them while it is in the first-level cache;
+`best_token` looks at scores that are there already, and gives the same bits. Native (`cpu.c`) where
+it was built; Triton (`kernel.py`) on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels import linear, native
+from tgi_cli.kernels import devices, linear, native
 
 from . import reference
 
@@ -26,6 +27,10 @@ _pointer, _size = native.Pointer, native.Int
 
 def best_token(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return ids [N] and log-probabilities [N] of `logits` [N, V]."""
+    if devices.is_gpu(logits):
+        from . import kernel
+
+        return kernel.best_token(logits)
     if not native.is_available() or logits.stride(1) != 1:
         return reference.best_token(logits)
     num_rows, num_columns = logits.shape

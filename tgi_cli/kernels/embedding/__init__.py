@@ -5,6 +5,8 @@
 ids: [T] int64; weight: [V, K] as `kernels.linear` packs it; y: [T, K] fp32, each the very number
 that the product multiplies with. A tied weight is so in memory once. Native (`cpu.c`): a row is
 read from K lines of 64 bytes, which for a step's tokens is little beside its products.
+
+`embed_rows` reads a plain weight, in Triton (`kernel.py`) on a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels import native
+from tgi_cli.kernels import devices, native
 from tgi_cli.kernels.linear import PackedLinear
 
 
@@ -26,7 +28,7 @@ def embed(ids: Tensor, packed: PackedLinear) -> Tensor:
     """
     assert not packed.is_gated, "a gated weight's rows lie in another order"
     if isinstance(packed.weight, Tensor):
-        return packed.weight.index_select(0, ids)
+        return embed_rows(ids, packed.weight)
     assert ids.dtype == torch.int64, ids.dtype
     assert ids.is_contiguous(), ids.stride()
     descriptor = packed.weight.descriptor
@@ -38,3 +40,18 @@ def embed(ids: Tensor, packed: PackedLinear) -> Tensor:
     if num_read < len(ids):
         raise IndexError(f"token id {int(ids[num_read])} of {descriptor.n} rows")
     return y
+
+
+def embed_rows(ids: Tensor, weight: Tensor) -> Tensor:
+    """Return rows `ids` [T] of a plain `weight` [V, K] as [T, K] fp32.
+
+    On a GPU an id that the weight has no row for gives zeros.
+
+    Raises:
+        IndexError: there is such an id, on a CPU.
+    """
+    if devices.is_gpu(weight):
+        from . import kernel
+
+        return kernel.embed(ids, weight)
+    return weight.index_select(0, ids).float()

@@ -39,6 +39,22 @@ def add_rms_norm(
     return torch.nn.functional.rms_norm(residual.add_(x), weight.shape, weight, eps)
 
 
+def norm_heads_(
+    x: Tensor, q_weight: Tensor, k_weight: Tensor, num_q_heads: int, eps: float
+) -> None:
+    """Normalise every head of `x` [T, H, D] in place, the first by `q_weight` [D], the rest by k's.
+
+    Tokens may be apart, as queries and keys in a row of qkv are; on a GPU it is one launch.
+    """
+    if devices.is_gpu(x):
+        from . import kernel
+
+        kernel.norm_heads_(x, q_weight, k_weight, num_q_heads, eps)
+        return
+    for heads, weight in ((x[:, :num_q_heads], q_weight), (x[:, num_q_heads:], k_weight)):
+        heads.copy_(rms_norm(heads, weight, eps))
+
+
 def _triton(
     x: Tensor,
     residual: Tensor | None,

@@ -8,6 +8,8 @@ x and y may be apart (head norms inside a qkv row). One program for each row, wh
 over a fixed block, so a row's bits don't depend on its neighbours. Memory bound: moves
 T * H * (x + 2 * residual + y) bytes.
 
+`norm_heads_` does the same for the heads of queries and keys, up to 16 of a token in a program.
+
 Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv:1910.07467.
 """
 
@@ -75,3 +77,60 @@ def rms_norm(
         num_warps=min(max(block // 512, 1), 8),
     )
     return out
+
+
+_HEADS = 16  # of a program
+
+
+@triton.jit
+def _norm_heads_kernel(
+    x_ptr,
+    q_weight_ptr,
+    k_weight_ptr,
+    x_token_stride,
+    x_head_stride,
+    num_heads,
+    num_q_heads,
+    eps,
+    HEAD_DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HEADS: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)  # T * H * D can pass 2**31
+    heads = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    cols = tl.arange(0, BLOCK)  # BLOCK is the next power of two from HEAD_DIM up
+    is_inside = cols < HEAD_DIM
+    q_weight = tl.load(q_weight_ptr + cols, mask=is_inside, other=0.0)
+    k_weight = tl.load(k_weight_ptr + cols, mask=is_inside, other=0.0)
+
+    places = x_ptr + token * x_token_stride + heads[:, None] * x_head_stride + cols[None, :]
+    mask = (heads < num_heads)[:, None] & is_inside[None, :]
+    h = tl.load(places, mask=mask, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(tl.sum(h * h, axis=1) / HEAD_DIM + eps)  # masked lanes add zero
+    weight = tl.where((heads < num_q_heads)[:, None], q_weight[None, :], k_weight[None, :])
+    tl.store(places, (h * scale[:, None] * weight).to(x_ptr.dtype.element_ty), mask=mask)
+
+
+def norm_heads_(
+    x: Tensor, q_weight: Tensor, k_weight: Tensor, num_q_heads: int, eps: float
+) -> None:
+    """Normalise every head of `x` [T, H, D] in place: queries first, then keys."""
+    num_tokens, num_heads, head_dim = x.shape
+    assert x.stride(2) == 1, x.stride()
+    if not num_tokens:
+        return
+    block = triton.next_power_of_2(head_dim)
+    _norm_heads_kernel[(num_tokens, triton.cdiv(num_heads, _HEADS))](
+        x,
+        q_weight,
+        k_weight,
+        x.stride(0),
+        x.stride(1),
+        num_heads,
+        num_q_heads,
+        eps,
+        HEAD_DIM=head_dim,
+        BLOCK=block,
+        HEADS=_HEADS,
+        num_warps=1 if block <= 128 else 2,
+    )
