@@ -1,0 +1,34 @@
+"""A paged cache in the order of its slots, as flash-attn and FlashInfer read it.
+
+[num_blocks, 2, block_size, Hkv, D]: a block's keys, then its values, token after token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def new_cache(
+    num_blocks: int,
+    block_size: int,
+    num_kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    return torch.zeros(
+        num_blocks, 2, block_size, num_kv_heads, head_dim, dtype=dtype, device=device
+    )
+
+
+def store(kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
+    """Write `kv` [T, 2, Hkv, D] to slots [T]; numbers too large become the type's largest."""
+    block_size = cache.shape[2]
+    blocks, offsets = slot_mapping // block_size, slot_mapping % block_size
+    largest = torch.finfo(cache.dtype).max
+    cache[blocks, :, offsets] = kv.clamp(-largest, largest).to(cache.dtype)
