@@ -122,6 +122,7 @@ class CountingRunner:
     def __init__(self, block_size: int = 4) -> None:
         self.plans: list[list[tuple[int, int, int]]] = []  # request, start, num_tokens
         self.cleared: list[int] = []
+        self.recovered: list[Exception] = []
         self.fail_next = False
         self.raises_for: set[int] = set()  # requests
         self.max_tokens = 1 << 30  # of a step; more are out of memory
@@ -171,6 +172,9 @@ class CountingRunner:
         if not chunk.is_last:
             return None
         return scores_after(sum(seq.token_ids[: chunk.end])) + (float("nan") if is_nan else 0.0)
+
+    def recover(self, exc: Exception) -> None:
+        self.recovered.append(exc)
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cleared += block_ids
@@ -226,7 +230,7 @@ def make_engine(
 ) -> tuple[Engine, CountingRunner]:
     config = engine_config(**changes)
     runner = CountingRunner(config.block_size)
-    engine = Engine(config, runner, reserved_new_tokens=reserved_new_tokens)  # type: ignore[arg-type]
+    engine = Engine(config, runner, reserved_new_tokens=reserved_new_tokens)
     return engine, runner
 
 

@@ -46,6 +46,9 @@ class ChanceRunner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         pass
 
+    def recover(self, exc: Exception) -> None:
+        raise exc
+
 
 def guided_engine(
     *, seed: int = 0, closing: float = 2.0, reserved_new_tokens: int = 1024, **config: Any
@@ -60,7 +63,7 @@ def guided_engine(
     }
     engine = Engine(
         engine_config(**settings),
-        ChanceRunner(seed, closing),  # type: ignore[arg-type]
+        ChanceRunner(seed, closing),
         reserved_new_tokens=reserved_new_tokens,
     )
     engine.warm_up()

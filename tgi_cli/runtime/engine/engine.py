@@ -17,9 +17,14 @@ from tgi_cli.runtime.engine.block_manager import BlockManager
 from tgi_cli.runtime.engine.grammar.guides import Guides
 from tgi_cli.runtime.engine.grammar.matcher import GrammarError
 from tgi_cli.runtime.engine.plan import Chunk, StepPlan
-from tgi_cli.runtime.engine.runner import Runner
+from tgi_cli.runtime.engine.runner import StepRunner
 from tgi_cli.runtime.engine.sampling.prompt_scores import score_prompt
-from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
+from tgi_cli.runtime.engine.sampling.sampler import (
+    SampledToken,
+    Sampler,
+    SamplerConfig,
+    StepSampler,
+)
 from tgi_cli.runtime.engine.scheduler import Scheduler, SchedulerConfig
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.engine.stopping import finish_reason
@@ -41,7 +46,7 @@ NOT_FINITE = "Server error: the model's scores aren't finite"
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """What came of a step's chunks."""
 
     sampled: list[tuple[Sequence, SampledToken]] = field(default_factory=list)
@@ -54,9 +59,10 @@ class Engine:
     def __init__(
         self,
         config: EngineConfig,
-        runner: Runner,
+        runner: StepRunner,
         clock_ns: Clock = time.monotonic_ns,
         *,
+        sampler: StepSampler | None = None,
         reserved_new_tokens: int = 1024,
     ) -> None:
         self._config = config
@@ -76,14 +82,7 @@ class Engine:
             ),
             self.blocks,
         )
-        self._sampler = Sampler(
-            SamplerConfig(
-                vocab_size=config.model.vocab_size,
-                eos_token_ids=config.eos_token_ids,
-                watermark_gamma=config.watermark_gamma,
-                watermark_delta=config.watermark_delta,
-            )
-        )
+        self._sampler = sampler or Sampler(SamplerConfig.of(config))
         self._guides = Guides(config)
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._refused: list[RequestFailed] = []  # told with the next step
@@ -134,13 +133,21 @@ class Engine:
         """Run one step and return what it produced. Call only when there is work."""
         start_ns = self._clock_ns()
         self._admit_guided()
-        plan = self._scheduler.plan_step()
-        if dirty := self.blocks.take_dirty():
-            self._runner.clear_blocks(dirty)
+        plan = self._plan()
         started = self._mark_started(plan)
-        run = _Run()
+        run = Run()
         if plan.chunks:
             self._compute(plan.chunks, run)
+        return self._answer(plan, run, started, start_ns)
+
+    def _plan(self, *, may_preempt: bool = True) -> StepPlan:
+        plan = self._scheduler.plan_step(may_preempt=may_preempt)
+        if dirty := self.blocks.take_dirty():
+            self._runner.clear_blocks(dirty)
+        return plan
+
+    def _answer(self, plan: StepPlan, run: Run, started: list[int], start_ns: int) -> StepOutput:
+        """Give every sequence of a step its token, and say what came of it."""
         outputs: list[SequenceOutput] = []
         failures = [self._fail(seq, STEP_FAILED) for seq in run.broken]
         for seq, token in run.sampled:
@@ -156,13 +163,13 @@ class Engine:
         # A step that raised before it chose anybody would raise for ever if all were kept.
         for seq in [seq for seq in everyone if seq.started] or everyone:
             failures.append(self._fail(seq, STEP_FAILED))
-        stats = self._stats(StepPlan(budget=0), start_ns, _Run())
+        stats = self._stats(StepPlan(budget=0), start_ns, Run())
         return StepOutput([], failures, [], start_ns, stats)
 
     def report(self) -> StepOutput:
         """Return the state without a step, for when an abort has left nothing to do."""
         now_ns = self._clock_ns()
-        return StepOutput([], [], [], now_ns, self._stats(StepPlan(budget=0), now_ns, _Run()))
+        return StepOutput([], [], [], now_ns, self._stats(StepPlan(budget=0), now_ns, Run()))
 
     def warm_up(self) -> None:
         """Run a prompt of the largest step and a decode, so that the first request finds all set.
@@ -201,7 +208,7 @@ class Engine:
             seq.started = True
         return started
 
-    def _compute(self, chunks: list[Chunk], run: _Run) -> None:
+    def _compute(self, chunks: list[Chunk], run: Run) -> None:
         """Run chunks and sample. If that raises, do so for each half, down to who is to blame.
 
         Nothing of a sequence changes before its chunk has succeeded, so that a chunk may be run
@@ -210,9 +217,10 @@ class Engine:
         """
         try:
             self._compute_together(chunks, run)
-        except Exception:
+        except Exception as exc:
             # As at the edge of the process: who caused it gets an answer, the others go on.
             _log.exception("event=forward_failed batch_size=%d", len(chunks))
+            self._runner.recover(exc)
         else:
             return
         if len(chunks) == 1:
@@ -222,7 +230,7 @@ class Engine:
         self._compute(chunks[:half], run)
         self._compute(chunks[half:], run)
 
-    def _compute_together(self, chunks: list[Chunk], run: _Run) -> None:
+    def _compute_together(self, chunks: list[Chunk], run: Run) -> None:
         before_ns = self._clock_ns()
         finishing = [chunk.seq for chunk in chunks if chunk.is_last]
         ids = [seq.request_id for seq in finishing]
@@ -280,7 +288,7 @@ class Engine:
         if reason is not None:
             self.abort(seq.request_id)
 
-    def _stats(self, plan: StepPlan, start_ns: int, run: _Run) -> StepStats:
+    def _stats(self, plan: StepPlan, start_ns: int, run: Run) -> StepStats:
         num_prefill_tokens = plan.num_prefill_tokens
         return StepStats(
             is_prefill=num_prefill_tokens > 0,

@@ -30,7 +30,7 @@ class Chunk:
     def scoring_positions(self) -> range:
         """Positions whose logits score a token of the prompt that has no score yet."""
         seq = self.seq
-        if not seq.scores_prompt:
+        if not seq.scores_prompt or self.start >= seq.num_prompt_tokens:
             return range(0)
         assert self.start <= len(seq.prompt_scores), "scores can't be had from cached tokens"
         return range(len(seq.prompt_scores), min(self.end, seq.num_prompt_tokens - 1))
@@ -45,6 +45,7 @@ class StepPlan:
     budget: int  # tokens that may still be added
     chunks: list[Chunk] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
+    is_short: bool = False  # somebody was left out who would have had to preempt another
     num_joined: int = 0  # sequences admitted in this step
     join_reason: JoinReason | None = None  # why they joined a running batch, if there was one
     num_prefix_hit_tokens: int = 0  # of those admitted for the first time: found in the cache
@@ -53,6 +54,10 @@ class StepPlan:
     @property
     def sequences(self) -> list[Sequence]:
         return [chunk.seq for chunk in self.chunks]
+
+    @property
+    def scores_prompts(self) -> bool:
+        return any(chunk.scoring_positions for chunk in self.chunks)
 
     @property
     def num_decode_tokens(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +25,26 @@ ScorePrompt = Callable[[Sequence, Tensor], None]
 """Takes the logits [n, V] of the next n positions of a sequence's prompt."""
 
 _SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
+
+
+class StepRunner(Protocol):
+    """What the engine asks of a runner."""
+
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Scores:
+        """Return scores, valid until the next call, of each chunk that is its sequence's last."""
+        ...
+
+    def clear_blocks(self, block_ids: list[int]) -> None:
+        """Zero blocks whose content must not reach their next owner."""
+        ...
+
+    def recover(self, exc: Exception) -> None:
+        """Make another try possible after a step has raised `exc`.
+
+        Raises:
+            EngineDiedError: nothing can be computed in this process any more.
+        """
+        ...
 
 
 class Runner:
@@ -88,3 +109,6 @@ class Runner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         """Zero blocks whose content must not reach their next owner."""
         self._kv_cache.clear(block_ids)
+
+    def recover(self, exc: Exception) -> None:
+        """Do nothing: what a failed step has taken is free again."""

@@ -98,48 +98,57 @@ class Scheduler:
             self._take_off(seq)
             self._blocks.free_failed(seq, distrusts_prefix=distrusts_prefix)
 
-    def plan_step(self) -> StepPlan:
-        """Choose the chunks of the next step; blocks for them are granted when this returns."""
-        if self._config.prefill_chunking:
-            return self._plan_together()
-        return self._plan_apart()
+    def plan_step(self, *, may_preempt: bool = True) -> StepPlan:
+        """Choose the chunks of the next step; blocks for them are granted when this returns.
 
-    def _plan_together(self) -> StepPlan:
+        While a step runs, none of its sequences may be preempted: it still writes to their blocks.
+        Without `may_preempt`, one that finds no block is left out and the plan is short.
+        """
+        due = [seq for seq in self._running if seq.is_due]
+        if self._config.prefill_chunking:
+            return self._plan_together(due, may_preempt)
+        return self._plan_apart(due, may_preempt)
+
+    def _plan_together(self, due: list[Sequence], may_preempt: bool) -> StepPlan:
         plan = StepPlan(budget=self._config.max_step_tokens)
-        self._extend_running(plan)
-        if not plan.preempted:  # admitting in a step that had to preempt would thrash
+        self._extend(plan, due, may_preempt)
+        # Admitting in a step that had to preempt would thrash.
+        if not plan.preempted and not plan.is_short:
             self._admit(plan, 0, JoinReason.CHUNKING)
         return plan
 
-    def _plan_apart(self) -> StepPlan:
-        unfinished = [seq for seq in self._running if not seq.is_decoding]
-        if not unfinished and not (self._running and self._owes_decode):
+    def _plan_apart(self, due: list[Sequence], may_preempt: bool) -> StepPlan:
+        unfinished = [seq for seq in due if not seq.is_decoding]
+        if not unfinished and not (due and self._owes_decode):
             plan = StepPlan(budget=self._config.max_step_tokens)
             # TGI counts the step in which somebody was admitted as the first that others waited.
             if self._num_decodes + 1 >= self._config.max_waiting_tokens:
                 self._admit(plan, 0, JoinReason.WAIT_EXCEEDED)
             else:
-                min_size = int(len(self._running) * self._config.waiting_served_ratio)
+                min_size = int(len(due) * self._config.waiting_served_ratio)
                 self._admit(plan, min_size, JoinReason.BACKPRESSURE)
             if plan.chunks:
                 self._num_decodes = 0
                 self._owes_decode = plan.join_reason is not None
                 return plan
         # The budget is for prompts: of those who decode, each gets its token.
-        plan = StepPlan(budget=max(self._config.max_step_tokens, len(self._running)))
-        self._extend_running(plan, unfinished or self._running)
-        if not unfinished:
+        plan = StepPlan(budget=max(self._config.max_step_tokens, len(due)))
+        self._extend(plan, unfinished or due, may_preempt)
+        if due and not unfinished:
             self._num_decodes += 1
             self._owes_decode = False
         return plan
 
-    def _extend_running(self, plan: StepPlan, sequences: list[Sequence] | None = None) -> None:
+    def _extend(self, plan: StepPlan, due: list[Sequence], may_preempt: bool) -> None:
         # A prompt must not take the budget of those who only want one token: decodes go first.
-        pending = deque(sorted(sequences or self._running, key=lambda seq: not seq.is_decoding))
+        pending = deque(sorted(due, key=lambda seq: not seq.is_decoding))
         while pending and plan.budget > 0:
             seq = pending.popleft()
             num_tokens = min(seq.num_uncomputed_tokens, plan.budget)
             while not self._blocks.can_grow(seq, num_tokens):
+                if not may_preempt:
+                    plan.is_short = True
+                    break
                 victim = self._newest_unplanned(plan) or seq
                 self._preempt(victim, plan)
                 if victim is seq:
@@ -164,7 +173,7 @@ class Scheduler:
         plan.preempted.append(seq)
 
     def _admit(self, plan: StepPlan, min_size: int, reason: JoinReason) -> None:
-        had_running = bool(self._running)
+        had_running = any(seq.is_due for seq in self._running)
         newcomers = self._queue.next_batch(
             min_size=min_size, max_size=len(self._free_rows), prefill_budget=plan.budget
         )

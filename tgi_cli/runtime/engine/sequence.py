@@ -9,6 +9,7 @@ from __future__ import annotations
 from tgi_cli.runtime.ipc.messages import NewRequest, PromptScore
 
 NO_ROW = -1
+PENDING = -1  # in place of a token that a launched step will give: it is on the device only
 
 
 class Sequence:
@@ -16,6 +17,7 @@ class Sequence:
 
     __slots__ = (
         "block_table",
+        "has_ended",
         "ignore_eos",
         "max_new_tokens",
         "namespace",
@@ -60,6 +62,7 @@ class Sequence:
         self.num_reserved_blocks = 0  # promised by the block manager, held ones included
         self.row = NO_ROW  # its line in the batch's block tables while it runs
         self.started = False  # whether a step has worked on it
+        self.has_ended = False  # and keeps its blocks only for a step that was launched before
 
     @property
     def num_tokens(self) -> int:
@@ -77,6 +80,11 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a step may compute more of it: not once it ends, or its last token is pending."""
+        return not self.has_ended and self.num_remaining_tokens > 0
 
     @property
     def is_decoding(self) -> bool:

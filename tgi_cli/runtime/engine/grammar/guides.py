@@ -61,6 +61,10 @@ class Guides:
     def has_ready(self) -> bool:
         return any(matcher.done() for _, matcher in self._held.values())
 
+    def is_guided(self, request_id: int) -> bool:
+        """Whether the next mask of a request depends on its newest token."""
+        return request_id in self._matchers
+
     def load(self) -> None:
         """Read the tokenizer's bytes, before there are requests to keep waiting."""
         config = self._config

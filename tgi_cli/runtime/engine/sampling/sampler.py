@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tgi_cli.kernels.best_token import best_token
+from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.sampling import logits as steps
 from tgi_cli.runtime.engine.sampling.philox import uniform
 from tgi_cli.runtime.engine.sequence import Sequence
@@ -38,6 +40,32 @@ class SamplerConfig:
     eos_token_ids: tuple[int, ...] = ()
     watermark_gamma: float = 0.5
     watermark_delta: float = 2.0
+
+    @classmethod
+    def of(cls, config: EngineConfig) -> SamplerConfig:
+        return cls(
+            vocab_size=config.model.vocab_size,
+            eos_token_ids=config.eos_token_ids,
+            watermark_gamma=config.watermark_gamma,
+            watermark_delta=config.watermark_delta,
+        )
+
+
+class StepSampler(Protocol):
+    """What the engine asks of a sampler."""
+
+    def sample(
+        self,
+        scores: Scores,
+        sequences: Rows[Sequence],
+        bitmasks: Rows[Tensor | None] | None = None,
+    ) -> list[SampledToken]:
+        """Return one token per row of `scores`, for the sequences in the same order."""
+        ...
+
+    def forget(self, request_id: int) -> None:
+        """Drop what was remembered of a sequence, if anything."""
+        ...
 
 
 class _Memory:
