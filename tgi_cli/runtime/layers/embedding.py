@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from tgi_cli.kernels.embedding import embed
+from tgi_cli.kernels.embedding import embed, embed_rows
 from tgi_cli.kernels.linear import PackedLinear
 from tgi_cli.runtime.layers.gpu_linear import GpuProjection
 from tgi_cli.runtime.layers.linear import LinearMethod, Projection
@@ -31,7 +31,7 @@ class PlainEmbedding:
         self.num_bytes = 0 if is_shared else weight.numel() * weight.element_size()
 
     def __call__(self, token_ids: Tensor) -> Tensor:
-        return self._weight.index_select(0, token_ids).float()
+        return embed_rows(token_ids, self._weight)
 
 
 class PackedEmbedding:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from tgi_cli.kernels.gated_activation import gated_activation
 from tgi_cli.kernels.linear import Codes
+from tgi_cli.kernels.linear_16bit import Packed16Bit, linear_16bit
+from tgi_cli.kernels.linear_16bit import pack as pack_16bit
 from tgi_cli.runtime.layers.placement import Placement
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def can_multiply(weight: Codes) -> bool:
@@ -15,7 +21,7 @@ def can_multiply(weight: Codes) -> bool:
 
 
 class GpuProjection:
-    """A weight [N, K], copied to the device; y is [T, N], or [T, N / 2] of gated halves."""
+    """A weight [N, K], packed once and moved to the device; the caller drops the original."""
 
     def __init__(
         self,
@@ -27,15 +33,19 @@ class GpuProjection:
         out_dtype: torch.dtype | None = None,
     ) -> None:
         plain = weight.dequantize() if isinstance(weight, Codes) else weight
-        self.rows = plain.to(placement.activation_dtype).to(placement.device)  # [N, K]
-        self._bias = None if bias is None else bias.float().to(placement.device)
-        self._gated = gated
+        self._packed: Packed16Bit = pack_16bit(
+            plain, bias, device=placement.device, dtype=placement.activation_dtype
+        )
+        self._is_gated = gated
         self._out_dtype = out_dtype or placement.activation_dtype
-        self.num_bytes = self.rows.numel() * self.rows.element_size()
+        self.num_bytes = self._packed.num_bytes
+
+    @property
+    def rows(self) -> Tensor | None:
+        """The weight [N, K] in 16 bits, if that is how it lies on the device."""
+        packed = self._packed
+        return packed.weight[:, : packed.num_in] if isinstance(packed, Packed16Bit) else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = torch.nn.functional.linear(x.float(), self.rows.float(), self._bias)
-        if self._gated:
-            gate, up = y.chunk(2, dim=-1)
-            y = torch.nn.functional.silu(gate) * up
-        return y.to(self._out_dtype)
+        y = linear_16bit(x, self._packed, self._out_dtype)
+        return gated_activation(y, "silu") if self._is_gated else y

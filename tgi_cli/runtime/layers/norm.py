@@ -16,13 +16,13 @@ class RMSNorm:
 
     def __init__(self, weight: Tensor, eps: float, placement: Placement) -> None:
         self.weight = weight.float().to(placement.device)
-        self._eps = eps
+        self.eps = eps
         self._out_dtype = placement.activation_dtype
         self.num_bytes = self.weight.numel() * 4
 
     def __call__(self, x: Tensor) -> Tensor:
-        return kernel.rms_norm(x, self.weight, self._eps, out_dtype=self._out_dtype)
+        return kernel.rms_norm(x, self.weight, self.eps, out_dtype=self._out_dtype)
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """Add `x` to `residual` in place and return the sum normalised."""
-        return kernel.add_rms_norm(x, residual, self.weight, self._eps, out_dtype=self._out_dtype)
+        return kernel.add_rms_norm(x, residual, self.weight, self.eps, out_dtype=self._out_dtype)

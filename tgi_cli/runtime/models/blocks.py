@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tgi_cli.kernels import decoder
 from tgi_cli.kernels.paged_attention.native import NativePlan
+from tgi_cli.kernels.rms_norm import norm_heads_
 from tgi_cli.kernels.rotary import rotate_
 from tgi_cli.runtime.config.model_config import ModelConfig
 from tgi_cli.runtime.layers.attention import AttentionBackend
@@ -61,11 +62,10 @@ class SelfAttention:
         """Return [T, hidden] for `x` [T, hidden]."""
         num_heads, num_kv_heads = self._num_heads, self._num_kv_heads
         qkv = self.qkv(x).view(-1, num_heads + 2 * num_kv_heads, self._head_dim)
-        q, k = qkv[:, :num_heads], qkv[:, num_heads : num_heads + num_kv_heads]
+        q, qk = qkv[:, :num_heads], qkv[:, : num_heads + num_kv_heads]
         if self.q_norm is not None and self.k_norm is not None:
-            q.copy_(self.q_norm(q))
-            k.copy_(self.k_norm(k))
-        rotate_(qkv[:, : num_heads + num_kv_heads], context.cos, context.signed_sin)
+            norm_heads_(qk, self.q_norm.weight, self.k_norm.weight, num_heads, self.q_norm.eps)
+        rotate_(qk, context.cos, context.signed_sin)
         kv = qkv[:, num_heads:].unflatten(1, (2, num_kv_heads))  # [T, 2, Hkv, D]
         cache = context.kv_cache.layers[layer_index]
         self._backend.store(kv, cache, context.slot_mapping)
