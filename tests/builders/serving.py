@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tgi_cli.runtime.config.facts import HardwareFacts
+from tgi_cli.runtime.config.facts import DriverFacts, GpuFacts, GpuStack, HardwareFacts
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
 from tgi_cli.runtime.config.stored_tensors import num_parameters
 
@@ -51,8 +51,32 @@ def model_facts(*, model_max_length: int | None = None, **config: Any) -> ModelS
     )
 
 
-def hardware(*, num_cores: int = 3, memory_bytes: int = 4 * GIB) -> HardwareFacts:
-    return HardwareFacts(num_cores=num_cores, available_memory_bytes=memory_bytes)
+H100 = GpuFacts("NVIDIA H100 80GB HBM3", "sm_90", 80 * GIB)
+MI300X = GpuFacts("AMD gfx942", "gfx942", 192 * GIB)
+
+
+def hardware(
+    *, num_cores: int = 3, memory_bytes: int = 4 * GIB, gpus: GpuStack | None = None
+) -> HardwareFacts:
+    return HardwareFacts(
+        num_cores=num_cores, available_memory_bytes=memory_bytes, gpus=gpus or GpuStack()
+    )
+
+
+def gpu_stack(*gpus: GpuFacts, cuda_version: tuple[int, int] = (12, 8), **changes: Any) -> GpuStack:
+    """Return a way to GPUs in which nothing is missing."""
+    fields = {
+        "maker": "NVIDIA",
+        "driver": DriverFacts(gpus=gpus or (H100,), cuda_version=cuda_version),
+        "torch_cuda": "12.8",
+        "has_triton": True,
+    }
+    return GpuStack(**{**fields, **changes})
+
+
+def gpu_model(**config: Any) -> ModelStub:
+    """Return a model that the kernels of a GPU can do."""
+    return model_facts(**{"head_dim": 16, **config})
 
 
 def memory_for_tokens(num_tokens: int, model: ModelStub) -> int:

@@ -67,8 +67,8 @@ FLAGS = [
     Option("weights-cache-override", None, "/w", "/w", None),
     Option("disable-custom-kernels", False, "true", True, "2"),
     Option("cuda-memory-fraction", 1.0, "0.9", 0.9, "1.01"),
-    Option("cuda-graphs", (), "1,2,8", (1, 2, 8), "1,x", "told"),
-    Option("cuda-graphs", (), "0", (), "zero"),
+    Option("cuda-graphs", None, "1,2,8", (1, 2, 8), "1,x", "told"),
+    Option("cuda-graphs", None, "0", (), "zero"),
     # 2.2 Limits per request
     Option("max-concurrent-requests", 128, "7", 7, "-1"),
     Option("max-best-of", 2, "7", 7, "x"),
@@ -118,6 +118,12 @@ FLAGS = [
     Option("strict-lengths", False, "true", True, "2"),
     Option("device", "auto", "cpu", "cpu", "tpu"),
     Option("device", "auto", "cuda", "cuda", "tpu", "refused"),
+    Option("attention", None, "paged", "paged", "xformers"),
+    Option("attention", None, "triton", "triton", "flash", "told"),
+    Option("attention", None, "flashinfer", "flashinfer", "flash", "told"),
+    Option("attention", None, "flashdecoding", "flashdecoding", "flash", "told"),
+    Option("attention", None, "flash_attn", "flash-attn", "flash", "told"),
+    Option("attention", None, "flashdecoding_ipex", "flashdecoding-ipex", "flash", "told"),
     Option("cpu-threads", None, "7", 7, "x"),
     Option("verify-determinism", False, "true", True, "2"),
     Option("engine", "native", "fake", "fake", "real"),
@@ -130,9 +136,6 @@ FLAGS = [
 
 VARIABLES = [  # 5: without a flag
     Option("hf-token", None, "hf_x", "hf_x", None),
-    Option("attention", None, "paged", "paged", "xformers"),
-    Option("attention", None, "flashinfer", "flashinfer", "flash", "told"),
-    Option("attention", None, "flashdecoding_ipex", "flashdecoding-ipex", "flash", "told"),
     Option("prefix-caching", True, "0", False, "2"),
     Option("prefill-chunking", True, "0", False, "2"),
     Option("use-flash-attention", True, "false", False, "2", "told"),

@@ -9,7 +9,15 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from tests.builders.serving import GIB, hardware, memory_for_tokens, model_facts
+from tests.builders.serving import (
+    GIB,
+    H100,
+    gpu_model,
+    gpu_stack,
+    hardware,
+    memory_for_tokens,
+    model_facts,
+)
 from tgi_cli.app import app
 from tgi_cli.errors import ArgumentError, CapacityError
 from tgi_cli.runtime.config.check_options import warnings_of
@@ -269,17 +277,17 @@ def test_a_revision_of_local_files_is_told() -> None:
     assert config.warnings == ("`revision` has no effect: the model's files are local",)
 
 
-def test_gpus_that_are_not_used_are_told() -> None:
-    machine = dataclasses.replace(hardware(), num_gpus=2)
+def test_gpus_that_no_shard_uses_are_told() -> None:
+    machine = hardware(gpus=gpu_stack(H100, H100))
 
-    config = resolve(ServeOptions(), model_facts(), machine)
+    config = resolve(ServeOptions(), gpu_model(), machine)
 
-    assert config.engine.device == "cpu"
-    assert "GPUs are visible (2)" in config.warnings[0]
+    assert config.engine.device == "cuda"
+    assert config.warnings[0].startswith("GPUs are visible (2), but")
 
 
 def test_the_compute_type_is_the_drivers_name_for_the_gpu() -> None:
-    machine = dataclasses.replace(hardware(), num_gpus=2, gpu_name="NVIDIA H100 80GB HBM3")
+    machine = hardware(gpus=gpu_stack(H100, H100))
 
     config = resolve(ServeOptions(), model_facts(), machine)
 

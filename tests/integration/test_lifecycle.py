@@ -210,7 +210,7 @@ def test_an_address_in_use_is_named_with_the_fix() -> None:
     [
         (("--model-id", "./no-such-folder"), "no such file or folder"),
         (("--validation-workers", "0"), 'ArgumentValidation("`validation_workers` must be > 0")'),
-        (("--device", "cuda"), "has no GPU path"),
+        (("--device", "cuda"), "`device` is cuda, but "),
         (("--max-total-tokens", "1000000000000"), "Not enough memory to handle"),
     ],
 )

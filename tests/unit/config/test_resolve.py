@@ -142,7 +142,7 @@ def test_dynamic_scaling_is_refused_beyond_the_trained_length() -> None:
         ),
         (
             {"device": "cuda"},
-            "`device` is cuda, but this version has no GPU path yet: it computes on the CPU",
+            "`device` is cuda, but this machine shows no GPU",
         ),
         ({"max_total_tokens": 1}, "`max_total_tokens` must be > 1"),
     ],

@@ -4,8 +4,9 @@ import platform
 
 import pytest
 
-from tests.builders.serving import hardware
+from tests.builders.serving import gpu_stack, hardware
 from tgi_cli import __version__
+from tgi_cli.runtime.config.facts import GpuStack
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.serving import environment_report
 
@@ -29,6 +30,25 @@ def test_a_machine_without_a_driver_lists_no_gpu(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(environment_report.shutil, "which", lambda _: None)
 
     assert report(ServeOptions()).endswith("nvidia-smi:\nN/A")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        (GpuStack(), "GPUs: this machine shows no GPU\n"),
+        (gpu_stack(), "GPUs: NVIDIA H100 80GB HBM3 (sm_90, 80.00 GiB)\n"),
+        (
+            gpu_stack(torch_cuda=None),
+            "(sm_90, 80.00 GiB); not used: the installed torch is built without CUDA\n",
+        ),
+    ],
+)
+def test_gpus_are_listed_with_what_is_in_the_way_of_using_them(
+    gpus: GpuStack, expected: str
+) -> None:
+    lines = environment_report.environment_report(ServeOptions(), hardware(gpus=gpus))
+
+    assert expected in "\n".join(lines)
 
 
 def test_a_driver_that_fails_is_no_reason_not_to_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,7 @@ import pytest
 
 from tgi_cli.runtime.serving.hardware import (
     available_memory_bytes,
-    gpu_name,
     num_cores,
-    num_gpus,
 )
 
 MIB = 1 << 20
@@ -26,17 +24,6 @@ def machine(root: Path, files: dict[str, str]) -> Path:
 
 def test_without_limits_memory_is_what_the_system_has(tmp_path: Path) -> None:
     assert available_memory_bytes(machine(tmp_path, {})) == 100 * MIB
-
-
-def test_gpus_are_those_that_the_driver_shows(tmp_path: Path) -> None:
-    information = "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 47\n"
-    files = {f"proc/driver/nvidia/gpus/0000:{n}:00.0/information": information for n in (3, 4)}
-
-    root = machine(tmp_path, files)
-
-    assert num_gpus(root) == 2
-    assert gpu_name(root) == "NVIDIA H100 80GB HBM3"
-    assert gpu_name(tmp_path / "none") is None
 
 
 def test_a_containers_limit_counts_less_what_it_uses(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tgi_cli.errors import ArgumentError
+from tgi_cli.runtime.config.device import DeviceKind, machine_obstacle, refusal
+from tgi_cli.runtime.config.facts import GpuStack
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.quantization.choice import check_dtype
 from tgi_cli.runtime.config.settings import SETTINGS
@@ -31,9 +33,10 @@ _AT_LEAST_ONE = (
 )
 _MAX_THREADS = 1024
 _UNASKED = ServeOptions()
+_NO_GPUS = GpuStack()
 
 
-def check_options(options: ServeOptions, num_driver_devices: int = 0) -> None:
+def check_options(options: ServeOptions, gpus: GpuStack = _NO_GPUS) -> None:
     """Raise `ArgumentError` for options that no model could make right on this machine."""
     _check_not_blank(options)
     for name in _AT_LEAST_ONE:
@@ -42,20 +45,22 @@ def check_options(options: ServeOptions, num_driver_devices: int = 0) -> None:
     if options.cpu_threads is not None and options.cpu_threads > _MAX_THREADS:
         raise ArgumentError(f"`cpu_threads` must be <= {_MAX_THREADS}")
     _check_token_limits(options)
-    _check_shards(options, num_driver_devices)
-    _check_device(options)
+    _check_shards(options, len(gpus.driver.gpus))
+    _check_device(options, gpus)
     _check_formats(options)
     _check_parts_to_come(options)
     _check_ngrok(options)
 
 
-def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[str]:
-    """Yield what was asked for and changes nothing here, each with the reason."""
+def warnings_of(
+    options: ServeOptions, gpus: GpuStack = _NO_GPUS, device: DeviceKind = "cpu"
+) -> Iterator[str]:
+    """Yield what was asked for and changes nothing on `device`, each with the reason."""
     for setting in SETTINGS:
         if setting.no_effect and getattr(options, setting.name) != setting.default:
             yield f"`{setting.name}` has no effect: {setting.no_effect}"
-    if options.attention not in (None, "paged"):
-        yield f"`attention` is {options.attention}, which needs a GPU; paged is used"
+    if device == "cpu":
+        yield from _gpu_only(options)
     if options.quantize == "bitsandbytes":  # TGI's words
         yield (
             "Bitsandbytes is deprecated, use `eetq` instead, which provides better latencies "
@@ -65,9 +70,19 @@ def warnings_of(options: ServeOptions, num_driver_devices: int = 0) -> Iterator[
         for name in ("waiting_served_ratio", "max_waiting_tokens"):
             if getattr(options, name) != getattr(_UNASKED, name):
                 yield f"`{name}` has no effect: prompts are computed in chunks beside decoding"
-    num_devices = num_visible_devices(options, num_driver_devices)
-    if num_devices > 0:
-        yield f"GPUs are visible ({num_devices}), but this version computes on the CPU"
+    num_devices = num_visible_devices(options, len(gpus.driver.gpus))
+    if device == "cuda" and num_devices > 1:
+        yield (
+            f"GPUs are visible ({num_devices}), but this version runs a model in one shard: the "
+            "first one computes"
+        )
+
+
+def _gpu_only(options: ServeOptions) -> Iterator[str]:
+    if options.attention not in (None, "paged"):
+        yield f"`attention` is {options.attention}, which needs a GPU; paged is used"
+    if options.cuda_graphs:
+        yield "`cuda_graphs` has no effect: a CPU has none"
 
 
 def asked_input_tokens(options: ServeOptions) -> int | None:
@@ -141,11 +156,20 @@ def _check_shards(options: ServeOptions, num_driver_devices: int) -> None:
         )
 
 
-def _check_device(options: ServeOptions) -> None:
-    if options.device == "cuda":
+def _check_device(options: ServeOptions, gpus: GpuStack) -> None:
+    obstacle = machine_obstacle(gpus)
+    if options.device == "cuda" and obstacle is not None:
+        raise refusal(obstacle)
+    if options.device == "cpu" or obstacle is not None:
+        check_cpu(options)
+
+
+def check_cpu(options: ServeOptions) -> None:
+    """Raise `ArgumentError` for what only a GPU can do."""
+    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
         raise ArgumentError(
-            "`device` is cuda, but this version has no GPU path yet: it computes on the CPU",
-            hint="Leave --device out, or give --device cpu.",
+            f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
+            "float16, bfloat16 or float32"
         )
 
 
@@ -157,11 +181,6 @@ def _check_formats(options: ServeOptions) -> None:
         raise ArgumentError(
             "`quantize` is exl2, whose layout only ExLlamaV2's GPU kernels read",
             hint="Serve a GPTQ or AWQ version of the model.",
-        )
-    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
-        raise ArgumentError(
-            f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
-            "float16, bfloat16 or float32"
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
+
+Maker = Literal["NVIDIA", "AMD"]
 
 
 class ModelFacts(Protocol):
@@ -28,11 +30,46 @@ class ModelFacts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """A GPU as its driver describes it."""
+
+    name: str  # "NVIDIA H100 80GB HBM3"
+    arch: str  # "sm_90", "gfx942"
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriverFacts:
+    """What a driver says in this process's environment."""
+
+    gpus: tuple[GpuFacts, ...] = ()  # that it lets us use
+    cuda_version: tuple[int, int] = (0, 0)  # the newest that it can do; AMD's has none
+    error: str = ""  # why it can't be asked
+
+
+@dataclass(frozen=True, slots=True)
+class GpuStack:
+    """How far the way to a GPU is there: cards, the driver, the libraries."""
+
+    maker: Maker | None = None  # of the cards in the machine; None: there are none
+    driver: DriverFacts = DriverFacts()
+    torch_cuda: str | None = None  # the version that torch was built for, "12.8"
+    torch_rocm: str | None = None
+    has_triton: bool = False
+    has_flash_attn: bool = False
+    has_flashinfer: bool = False
+
+    @property
+    def gpu(self) -> GpuFacts | None:
+        """The one that would compute."""
+        return self.driver.gpus[0] if self.driver.gpus else None
+
+
+@dataclass(frozen=True, slots=True)
 class HardwareFacts:
     """What this process may use of the machine."""
 
     num_cores: int
     available_memory_bytes: int
-    num_gpus: int = 0  # that the driver shows
-    gpu_name: str | None = None  # of the first of them
+    gpus: GpuStack = GpuStack()
     has_native_kernels: bool = True

@@ -14,6 +14,7 @@ import msgspec
 from tgi_cli.runtime.config.quantization import Quantization
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+KvCacheDtype = Literal["float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"]
 Family = Literal["llama", "mistral", "qwen2", "qwen3"]
 
 

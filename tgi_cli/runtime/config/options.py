@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tgi_cli.runtime.config.model_config import Dtype
+from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype
 
 Quantize = Literal[
     "gguf",  # ours; the others are TGI's
@@ -24,8 +24,9 @@ Quantize = Literal[
     "gptq",
     "marlin",
 ]
-KvCacheDtype = Literal["float16", "bfloat16", "float32", "fp8_e4m3fn", "fp8_e5m2"]
-Attention = Literal["paged", "flashinfer", "flashdecoding", "flashdecoding-ipex"]
+Attention = Literal[  # "triton" and "flash-attn" are ours for "paged" and "flashdecoding"
+    "paged", "triton", "flashinfer", "flashdecoding", "flash-attn", "flashdecoding-ipex"
+]
 
 DEMO_MODEL = "demo"
 
@@ -53,8 +54,8 @@ class ServeOptions:
     huggingface_hub_cache: str | None = None
     weights_cache_override: str | None = None
     disable_custom_kernels: bool = False
-    cuda_memory_fraction: float = 1.0  # of the memory that is available
-    cuda_graphs: tuple[int, ...] = ()  # batch sizes
+    cuda_memory_fraction: float = 1.0  # of a GPU's memory, or of what a CPU has available
+    cuda_graphs: tuple[int, ...] | None = None  # batch sizes
 
     # Limits per request, inclusive
     max_concurrent_requests: int = 128
@@ -79,6 +80,7 @@ class ServeOptions:
 
     # Devices
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Attention | None = None
     sharded: bool | None = None
     num_shard: int | None = None
     cpu_threads: int | None = None
@@ -115,7 +117,6 @@ class ServeOptions:
 
     # Environment only
     hf_token: str | None = None
-    attention: Attention | None = None
     prefix_caching: bool = True
     prefill_chunking: bool = True
     use_flash_attention: bool = True

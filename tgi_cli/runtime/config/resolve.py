@@ -10,14 +10,24 @@ import dataclasses
 
 import msgspec
 
-from tgi_cli.runtime.config.check_options import check_options, warnings_of
+from tgi_cli.runtime.config.attention import choose_attention
+from tgi_cli.runtime.config.check_options import check_cpu, check_options, warnings_of
+from tgi_cli.runtime.config.cuda_graphs import choose_cuda_graphs
+from tgi_cli.runtime.config.device import Device, choose_device, model_obstacles
 from tgi_cli.runtime.config.facts import HardwareFacts, ModelFacts
-from tgi_cli.runtime.config.memory import BLOCK_SIZE, MemoryPlan
+from tgi_cli.runtime.config.memory import (
+    BLOCK_SIZE,
+    CpuMemoryPlan,
+    GpuMemoryPlan,
+    MemoryPlan,
+    too_little_memory,
+)
 from tgi_cli.runtime.config.model_config import ModelConfig, RopeScaling
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.parsers import is_ip_address
 from tgi_cli.runtime.config.quantization.choice import choose
 from tgi_cli.runtime.config.resolved import (
+    AttentionName,
     EngineConfig,
     LogConfig,
     RequestLimits,
@@ -27,7 +37,6 @@ from tgi_cli.runtime.config.resolved import (
 from tgi_cli.runtime.config.start_notes import StartNotes, show_bytes
 from tgi_cli.runtime.config.token_limits import LimitsResolver, TokenLimits
 
-ATTENTION = "paged"  # what computes it on a CPU
 _ANY_ADDRESS = "0.0.0.0"
 
 
@@ -35,34 +44,72 @@ def log_config(options: ServeOptions) -> LogConfig:
     return LogConfig(level=options.log_level, json=options.json_output, colour=options.log_colorize)
 
 
-def resolve(options: ServeOptions, model: ModelFacts, hardware: HardwareFacts) -> ResolvedConfig:
+def resolve(
+    options: ServeOptions,
+    model: ModelFacts,
+    hardware: HardwareFacts,
+    num_measured_blocks: int | None = None,
+) -> ResolvedConfig:
     """Decide everything.
+
+    How many KV blocks fit a GPU is known once the model has run on it: until then a bound is
+    decided upon, and then all of it again, with `num_measured_blocks`.
 
     Raises:
         ArgumentError: options that contradict each other or the model.
         CapacityError: the model, or one request of the length asked for, doesn't fit the memory.
         UnsupportedModelError: a length at which this model can't be run.
     """
-    check_options(options, hardware.num_gpus)
+    check_options(options, hardware.gpus)
     if options.disable_custom_kernels:
         hardware = dataclasses.replace(hardware, has_native_kernels=False)
-    return _Resolver(options, model, hardware).resolve()
+    return _Resolver(options, model, hardware, num_measured_blocks).resolve()
 
 
 class _Resolver:
-    def __init__(self, options: ServeOptions, model: ModelFacts, hardware: HardwareFacts) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        model: ModelFacts,
+        hardware: HardwareFacts,
+        num_measured_blocks: int | None,
+    ) -> None:
         self._options = options
         self._model = model
         self._hardware = hardware
         self._config = _with_rope_options(model.config, options)
         self._choice = choose(options, model)
-        self._memory = MemoryPlan(options, model, hardware, self._choice)
-        self._notes = StartNotes(warnings_of(options, hardware.num_gpus))
+        self._device, self._memory = self._place(num_measured_blocks)
+        self._notes = StartNotes(warnings_of(options, hardware.gpus, self._device.kind))
+        self._attention: AttentionName = "paged"
+        if self._device.kind == "cuda":
+            self._attention = choose_attention(options.attention, hardware.gpus)
+
+    def _place(self, num_measured_blocks: int | None) -> tuple[Device, MemoryPlan]:
+        """Choose the device, and so the memory that counts."""
+        options, model, gpu = self._options, self._model, self._hardware.gpus.gpu
+        obstacles = list(model_obstacles(options, model.config))
+        on_gpu = None
+        if gpu is not None:
+            on_gpu = GpuMemoryPlan(options, model, gpu, self._choice, num_measured_blocks)
+            if not on_gpu.holds_weights:
+                obstacles.append(too_little_memory(model.model_id, on_gpu).message)
+        device = choose_device(options, self._hardware.gpus, obstacles)
+        if device.kind == "cuda":
+            assert on_gpu is not None
+            return device, on_gpu
+        check_cpu(options)
+        return device, CpuMemoryPlan(options, model, self._hardware, self._choice)
 
     def resolve(self) -> ResolvedConfig:
         self._describe_model()
         limits = LimitsResolver(
-            self._options, self._config, self._model.text, self._memory, self._notes
+            self._options,
+            self._config,
+            self._model.text,
+            self._memory,
+            self._device.kind,
+            self._notes,
         ).resolve()
         self._describe_batching()
         return ResolvedConfig(
@@ -78,8 +125,7 @@ class _Resolver:
         decide("revision", model.sha or "none", "commit on the hub" if model.sha else "local files")
         if options.revision and model.sha is None:
             self._notes.warn("`revision` has no effect: the model's files are local")
-        asked = "asked for" if options.dtype else "the checkpoint's own"
-        decide("dtype", self._memory.dtype, f"{asked}; computed in float32")
+        decide("dtype", self._memory.dtype, self._memory.dtype_reason)
         if self._choice.name is not None:
             decide("quantize", self._choice.name, self._choice.reason)
         decide(
@@ -87,7 +133,9 @@ class _Resolver:
             self._memory.kv_cache_dtype,
             "asked for" if options.kv_cache_dtype else "as the weights",
         )
-        decide("device", "cpu", "this version computes on the CPU only")
+        decide("device", self._device.kind, self._device.reason)
+        if self._device.warning is not None:
+            self._notes.warn(self._device.warning)
         if options.disable_custom_kernels:
             decide("custom_kernels", False, "asked for; torch computes, slower")
         decide(
@@ -104,7 +152,7 @@ class _Resolver:
 
     def _describe_batching(self) -> None:
         options, decide = self._options, self._notes.decide
-        decide("attention", ATTENTION, "the CPU's only kernels")
+        decide("attention", self._attention, self._attention_reason())
         decide("prefix_caching", options.prefix_caching, "equal beginnings share their KV cache")
         decide(
             "prefill_chunking",
@@ -116,6 +164,17 @@ class _Resolver:
         )
         if options.disable_grammar_support:
             decide("grammars", "off", "asked for")
+
+    def _attention_reason(self) -> str:
+        if self._device.kind == "cpu":
+            return "the CPU's only kernels"
+        if self._attention == "paged":
+            return "our own kernels: a row's bits don't depend on the batch"
+        self._notes.warn(
+            f"`attention` is {self._options.attention}: that library may give a request other bits "
+            "in another batch"
+        )
+        return "asked for"
 
     # The two sides
 
@@ -139,12 +198,16 @@ class _Resolver:
                 keeps_grid=self._choice.keeps_grid,
             ),
             eos_token_ids=self._model.eos_token_ids,
-            device="cpu",
+            device=self._device.kind,
             dtype=self._memory.dtype,
             kv_cache_dtype=self._memory.kv_cache_dtype,
+            attention=self._attention,
             custom_kernels=not options.disable_custom_kernels,
             block_size=BLOCK_SIZE,
             num_blocks=limits.num_blocks,
+            memory_fraction=options.cuda_memory_fraction,
+            wiggle_room=options.tgi_wiggle_room,
+            cuda_graphs=self._cuda_graphs(limits.max_running),
             max_step_tokens=limits.max_step_tokens,
             max_running=limits.max_running,
             max_total_tokens=limits.max_total_tokens,
@@ -162,6 +225,14 @@ class _Resolver:
             log=log_config(options),
         )
 
+    def _cuda_graphs(self, max_running: int) -> tuple[int, ...]:
+        if self._device.kind == "cpu":
+            return ()
+        sizes = choose_cuda_graphs(self._options, self._choice.name, max_running)
+        asked = "asked for" if self._options.cuda_graphs is not None else "the usual sizes"
+        self._notes.decide("cuda_graphs", ",".join(map(str, sizes)) or "none", asked)
+        return sizes
+
     def _router_config(self, limits: TokenLimits) -> RouterConfig:
         options = self._options
         return RouterConfig(
@@ -169,6 +240,7 @@ class _Resolver:
             model_sha=self._model.sha,
             model_pipeline_tag=self._model.pipeline_tag,
             model_dtype=f"torch.{self._memory.dtype}",
+            model_device_type=self._device.kind,
             waiting_served_ratio=options.waiting_served_ratio,
             max_waiting_tokens=options.max_waiting_tokens,
             limits=RequestLimits(
@@ -212,9 +284,10 @@ class _Resolver:
     def _compute_type(self) -> str:
         if self._options.compute_type is not None:
             return self._options.compute_type
-        if self._hardware.gpu_name is None:
+        gpu = self._hardware.gpus.gpu
+        if gpu is None:
             return "gpu+optimized"  # TGI's word where it knows none, whatever computes
-        name = self._hardware.gpu_name.lower().replace(" ", "-")
+        name = gpu.name.lower().replace(" ", "-")
         return f"{self._options.num_shard or 1}-{name}"
 
     def _prometheus_port(self) -> int | None:

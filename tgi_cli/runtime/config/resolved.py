@@ -10,7 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from tgi_cli.runtime.config.model_config import Dtype, ModelConfig, WeightsSource
+from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig, WeightsSource
+
+AttentionName = Literal["paged", "flash-attn", "flashinfer"]
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,10 +29,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     eos_token_ids: tuple[int, ...]
     device: Literal["cpu", "cuda"]
     dtype: Dtype  # the weights are rounded to this
-    kv_cache_dtype: Dtype
+    kv_cache_dtype: KvCacheDtype
+    attention: AttentionName = "paged"
     custom_kernels: bool = True  # false: torch's operations in place of the native kernels
     block_size: int  # tokens
-    num_blocks: int
+    num_blocks: int  # on a GPU at most: how many fit is known once the model has run
+    memory_fraction: float = 1.0  # of a GPU's memory, for everything
+    wiggle_room: float = 0.9  # share of what is then left that the KV cache may take
+    cuda_graphs: tuple[int, ...] = ()  # sequences in a decode step that is captured, ascending
     max_step_tokens: int  # prefill and decode together, one forward pass
     max_running: int  # sequences in one batch
     max_total_tokens: int  # prompt and output of one request

@@ -14,6 +14,7 @@ from tgi_cli.runtime.config.check_options import (
     check_whole_prefill,
     check_within_batch,
 )
+from tgi_cli.runtime.config.device import DeviceKind
 from tgi_cli.runtime.config.memory import BLOCK_SIZE, MemoryPlan, num_blocks
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets
 from tgi_cli.runtime.config.options import ServeOptions
@@ -43,12 +44,14 @@ class LimitsResolver:
         config: ModelConfig,
         text: TextAssets,
         memory: MemoryPlan,
+        device: DeviceKind,
         notes: StartNotes,
     ) -> None:
         self._options = options
         self._config = config
         self._text = text
         self._memory = memory
+        self._device = device
         self._notes = notes
 
     def resolve(self) -> TokenLimits:
@@ -163,8 +166,9 @@ class LimitsResolver:
         return value
 
     def _max_step_tokens(self, max_prefill: int) -> int:
-        """A step may hold fewer prompt tokens than a batch: a long prompt is computed in chunks."""
-        step = min(max_prefill, _CPU_STEP_TOKENS) if self._options.prefill_chunking else max_prefill
+        """On a CPU a step holds fewer prompt tokens than a batch: long prompts go in chunks."""
+        in_chunks = self._options.prefill_chunking and self._device == "cpu"
+        step = min(max_prefill, _CPU_STEP_TOKENS) if in_chunks else max_prefill
         if step < max_prefill:
             reason = "longer prompts in chunks: more rows run no faster here, and others would wait"
         else:
@@ -181,10 +185,13 @@ class LimitsResolver:
         self, num_cache_blocks: int, num_fitting_blocks: int, max_batch_total: int
     ) -> None:
         cache_bytes = num_cache_blocks * self._memory.block_bytes
+        when = "taken as it is used"
+        if self._device == "cuda":
+            when = "or less, once the model has run"
         self._notes.decide(
             "KV cache",
             f"{num_cache_blocks} blocks",
-            f"of {BLOCK_SIZE} tokens, {show_bytes(cache_bytes)}; taken as it is used",
+            f"of {BLOCK_SIZE} tokens, {show_bytes(cache_bytes)}; {when}",
         )
         if num_cache_blocks == num_fitting_blocks:
             share = self._options.tgi_wiggle_room

@@ -15,7 +15,7 @@ from torch import Tensor
 from tgi_cli.errors import CorruptModelError
 from tgi_cli.kernels.dequantize_gguf import codes_of, dequantize
 from tgi_cli.kernels.linear import Codes
-from tgi_cli.runtime.config.model_config import Dtype, ModelConfig
+from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig
 from tgi_cli.runtime.config.quantization import Quantization
 from tgi_cli.runtime.config.tensor_names import projections
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
@@ -36,10 +36,12 @@ _PLAIN_TYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+TORCH_DTYPES: dict[KvCacheDtype, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
+    "fp8_e4m3fn": torch.float8_e4m3fn,  # these two are for the cache only
+    "fp8_e5m2": torch.float8_e5m2,
 }
 
 

@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from tgi_cli import __version__
-from tgi_cli.runtime.config.facts import HardwareFacts
+from tgi_cli.runtime.config.device import machine_obstacle
+from tgi_cli.runtime.config.facts import GpuStack, HardwareFacts
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.start_notes import show_bytes
 
@@ -31,6 +32,7 @@ def environment_report(options: ServeOptions, hardware: HardwareFacts) -> list[s
         f"CPU: {_cpu_name()}, {hardware.num_cores} of {os.cpu_count()} cores",
         f"Memory available: {show_bytes(hardware.available_memory_bytes)}",
         f"Native kernels: {'built' if hardware.has_native_kernels else 'not built'}",
+        f"GPUs: {_gpus(hardware.gpus)}",
         "nvidia-smi:",
         *_nvidia_smi(),
     ]
@@ -52,6 +54,15 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _gpus(gpus: GpuStack) -> str:
+    """List what the driver shows, and say what is in the way of using it."""
+    shown = [f"{gpu.name} ({gpu.arch}, {show_bytes(gpu.total_bytes)})" for gpu in gpus.driver.gpus]
+    obstacle = machine_obstacle(gpus)
+    if not shown:
+        return obstacle or ""
+    return ", ".join(shown) + (f"; not used: {obstacle}" if obstacle else "")
 
 
 def _nvidia_smi() -> list[str]:

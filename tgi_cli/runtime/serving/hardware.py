@@ -12,20 +12,19 @@ from pathlib import Path
 
 import tgi_cli
 from tgi_cli.runtime.config.facts import HardwareFacts
+from tgi_cli.runtime.serving.gpus import read_gpus
 
 _ROOT = Path("/")
 _NATIVE_LIBRARY = Path(tgi_cli.__file__).parent / "kernels" / "native"
-_DRIVER_GPUS = Path("proc/driver/nvidia/gpus")
 _CGROUPS = Path("sys/fs/cgroup")
 
 
-def read_hardware(root: Path = _ROOT) -> HardwareFacts:
-    """Return the facts; `root` is where /proc and /sys are."""
+def read_hardware(root: Path = _ROOT, *, cuda_visible_devices: str | None = None) -> HardwareFacts:
+    """Return the facts; `root` is where /dev, /proc and /sys are."""
     return HardwareFacts(
         num_cores=num_cores(root),
         available_memory_bytes=available_memory_bytes(root),
-        num_gpus=num_gpus(root),
-        gpu_name=gpu_name(root),
+        gpus=read_gpus(root, cuda_visible_devices),
         has_native_kernels=any(_NATIVE_LIBRARY.glob("_native*.so")),
     )
 
@@ -49,21 +48,6 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
         if limit is not None:
             free.append(limit - (used or 0) + _reclaimable(group))
     return max(0, min(free))
-
-
-def num_gpus(root: Path = _ROOT) -> int:
-    """Return how many GPUs NVIDIA's driver shows, 0 without one."""
-    return sum(1 for _ in (root / _DRIVER_GPUS).glob("*"))
-
-
-def gpu_name(root: Path = _ROOT) -> str | None:
-    """Return what NVIDIA's driver calls the first GPU, such as "NVIDIA H100 80GB HBM3"."""
-    for gpu in sorted((root / _DRIVER_GPUS).glob("*/information")):
-        for line in _text(gpu).splitlines():
-            key, _, value = line.partition(":")
-            if key == "Model" and value.strip():
-                return value.strip()
-    return None
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

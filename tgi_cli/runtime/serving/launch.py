@@ -26,11 +26,12 @@ from tgi_cli.errors import EngineDiedError, StartError
 from tgi_cli.runtime.config.check_options import asked_input_tokens, check_options
 from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.options import ServeOptions
-from tgi_cli.runtime.config.resolve import ATTENTION, log_config, resolve
+from tgi_cli.runtime.config.resolve import log_config, resolve
 from tgi_cli.runtime.config.resolved import ResolvedConfig, RouterConfig
 from tgi_cli.runtime.config.settings import SETTINGS
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
 from tgi_cli.runtime.ipc.client import EngineClient
+from tgi_cli.runtime.ipc.messages import EngineReady
 from tgi_cli.runtime.logs import configure_logging
 from tgi_cli.runtime.router.api_keys import ApiKeys
 from tgi_cli.runtime.router.server import RouterServer
@@ -59,11 +60,11 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
     _log_arguments(options)
     for warning in warnings:
         _log.warning(warning)
-    hardware = read_hardware()
+    hardware = read_hardware(cuda_visible_devices=options.cuda_visible_devices)
     if options.env:
         for line in environment_report(options, hardware):
             _log.info("%s", line)
-    check_options(options, hardware.num_gpus)
+    check_options(options, hardware.gpus)
     ApiKeys(options.api_key, options.api_key_file)  # a bad file ends the start here, not at its end
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         exit_code = runner.run(_Launch(options, hardware, screen).run())
@@ -106,7 +107,9 @@ class _Launch:
 
         started_at = time.monotonic()
         _log.info("Starting shard")
-        process = await EngineProcess.start(self._options.engine, config.engine.num_threads)
+        process = await EngineProcess.start(
+            self._options.engine, config.engine.num_threads, self._options.cuda_visible_devices
+        )
         stack.push_async_callback(process.kill)
         engine = await EngineClient.connect(process.sock)
         stack.callback(engine.close)
@@ -121,12 +124,15 @@ class _Launch:
             model.text.tokenizer_json, model.config.vocab_size, model.eos_token_ids
         )
         stack.push_async_callback(checker.close)
-        router_config = await _check_guidance(config.router, checker)
+        supports_grammars = await _check_guidance(config.router, checker)
 
-        await _wait_ready(engine, process)
+        ready = await _wait_ready(engine, process)
         _log.info("Shard ready in %.1fs", time.monotonic() - started_at)
+        if ready.num_blocks < config.engine.num_blocks:
+            config = self._complete(model, ready)
 
         _log.info("Starting Webserver")
+        router_config = msgspec.structs.replace(config.router, supports_grammars=supports_grammars)
         router = RouterServer(router_config, engine, tokenizer, chat_template, checker)
         stack.push_async_callback(router.close)
         try:
@@ -155,11 +161,32 @@ class _Launch:
         for warning in config.warnings:
             _log.warning(warning)
         options, router, engine = self._options, config.router, config.engine
+        device = next(decision for decision in config.decisions if decision.name == "device")
+        _log.info("Using device %s: %s", device.value, device.reason)
         if options.max_batch_prefill_tokens is None:
             _log.info("Default `max_batch_prefill_tokens` to %d", router.max_batch_prefill_tokens)
         caching = str(engine.prefix_caching).lower()
-        _log.info("Using attention %s - Prefix caching %s", ATTENTION, caching)
-        _log.info("Using default cuda graphs []")  # a CPU has none, whatever was asked for
+        _log.info("Using attention %s - Prefix caching %s", engine.attention, caching)
+        which = "default cuda graphs" if options.cuda_graphs is None else "cuda graphs"
+        _log.info("Using %s %s", which, list(engine.cuda_graphs))
+        self._log_limits(config)
+
+    def _complete(self, model: LocatedModel, ready: EngineReady) -> ResolvedConfig:
+        """Decide again, with the KV blocks for which the engine has found memory.
+
+        Raises:
+            CapacityError: one request of the length asked for doesn't fit them.
+        """
+        before = resolve(self._options, model, self._hardware)
+        config = resolve(self._options, model, self._hardware, ready.num_blocks)
+        for warning in config.warnings:
+            if warning not in before.warnings:
+                _log.warning(warning)
+        self._log_limits(config)
+        return config
+
+    def _log_limits(self, config: ResolvedConfig) -> None:
+        options, router, engine = self._options, config.router, config.engine
         if asked_input_tokens(options) is None:
             _log.info("Maximum input tokens defaulted to %d", router.limits.max_input_tokens)
         if options.max_total_tokens is None:
@@ -202,23 +229,24 @@ class _Server:
     drain_timeout_s: float
 
 
-async def _check_guidance(config: RouterConfig, checker: GrammarChecker) -> RouterConfig:
-    """Start the checker of grammars; go on without them if this model's tokens can't be guided."""
+async def _check_guidance(config: RouterConfig, checker: GrammarChecker) -> bool:
+    """Start the checker of grammars; return whether this model's tokens can be guided."""
     if not config.supports_grammars:
-        return config
+        return False
     reason = await checker.start()
     if reason is None:
-        return config
+        return True
     _log.warning("Guided output is off: %s", reason)
-    return msgspec.structs.replace(config, supports_grammars=False)
+    return False
 
 
-async def _wait_ready(engine: EngineClient, process: EngineProcess) -> None:
+async def _wait_ready(engine: EngineClient, process: EngineProcess) -> EngineReady:
     ready = asyncio.create_task(engine.wait_ready())
     try:
         while not (await asyncio.wait((ready,), timeout=_WAITING_LOG_S))[0]:
             _log.info("Waiting for shard to be ready...")
         _log.info("kernels: %s", ready.result().kernels)
+        return ready.result()
     except EngineDiedError as exc:
         raise EngineDiedError(
             f"The engine ended before it was ready ({await process.wait()})",

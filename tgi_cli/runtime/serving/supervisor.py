@@ -29,7 +29,9 @@ class EngineProcess:
         self.sock = sock
 
     @classmethod
-    async def start(cls, engine: str, num_threads: int) -> EngineProcess:
+    async def start(
+        cls, engine: str, num_threads: int, cuda_visible_devices: str | None = None
+    ) -> EngineProcess:
         """Start the engine of that name, a key of `ENGINE_MODULES`.
 
         Raises:
@@ -43,7 +45,7 @@ class EngineProcess:
                 *("-m", ENGINE_MODULES[engine], "--channel-fd", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env=_environment(num_threads),
+                env=_environment(num_threads, cuda_visible_devices),
                 start_new_session=True,  # Ctrl-C is for us: the engine ends when we say so
             )
         except BaseException as exc:
@@ -87,11 +89,14 @@ def describe_exit(exit_code: int) -> str:
         return f"signal {-exit_code}"
 
 
-def _environment(num_threads: int) -> dict[str, str]:
-    """Threads wait passively, and their number is known before OpenMP loads."""
-    return os.environ | {
+def _environment(num_threads: int, cuda_visible_devices: str | None) -> dict[str, str]:
+    """Threads wait passively, and their number is known before OpenMP loads; GPUs are as asked."""
+    visible = {} if cuda_visible_devices is None else {"CUDA_VISIBLE_DEVICES": cuda_visible_devices}
+    return {
+        **os.environ,
         "OMP_NUM_THREADS": str(num_threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "0",
         "KMP_BLOCKTIME": "0",
+        **visible,
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from tgi_cli.runtime.config import parsers
+from tgi_cli.runtime.config.options import Attention
 from tgi_cli.runtime.config.settings.setting import (
     COMPATIBILITY,
     DEVICES,
@@ -16,7 +19,19 @@ from tgi_cli.runtime.config.settings.setting import (
 _NO_SOCKETS = "a model runs in one shard, whose only channel it inherits: nothing is opened"
 
 DEVICE_SETTINGS: tuple[Setting, ...] = (
-    choice("device", DEVICES, ("auto", "cpu", "cuda"), "Where the model is computed."),
+    choice(
+        "device",
+        DEVICES,
+        ("auto", "cpu", "cuda"),
+        "Where the model is computed; auto takes a GPU where the kernels can use it.",
+    ),
+    choice(
+        "attention",
+        DEVICES,
+        get_args(Attention),
+        "Attention kernels on a GPU; paged and triton are ours, the others need their package.",
+        note="paged",
+    ),
     switch("sharded", DEVICES, "Split the model over devices; this version can't."),
     count("num_shard", DEVICES, "Devices to split the model over; this version takes 1.", note="1"),
     Setting(

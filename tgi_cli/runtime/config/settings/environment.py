@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from tgi_cli.runtime.config import parsers
-from tgi_cli.runtime.config.options import Attention
-from tgi_cli.runtime.config.settings.setting import ENVIRONMENT, Setting, choice, switch, text
+from tgi_cli.runtime.config.settings.setting import ENVIRONMENT, Setting, switch, text
 
-_DEVICE_LIST = "Visible devices, a comma list: how many shards a GPU build would use."
+_DEVICE_LIST = "GPUs that may be used, a comma list; the first computes."
 
 ENVIRONMENT_SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -17,13 +14,6 @@ ENVIRONMENT_SETTINGS: tuple[Setting, ...] = (
         help="Token for the hub; the hub's own login file is read when it is unset.",
         fallback_variables=("HUGGING_FACE_HUB_TOKEN", "HF_API_TOKEN"),
         is_secret=True,
-    ),
-    choice(
-        "attention",
-        ENVIRONMENT,
-        get_args(Attention),
-        "Attention kernels; a CPU has paged and no other.",
-        note="paged",
     ),
     switch("prefix_caching", ENVIRONMENT, "Share the KV cache of equal beginnings of prompts."),
     switch(

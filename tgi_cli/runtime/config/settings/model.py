@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from tgi_cli.runtime.config import parsers
-from tgi_cli.runtime.config.options import KvCacheDtype, Quantize
+from tgi_cli.runtime.config.model_config import KvCacheDtype
+from tgi_cli.runtime.config.options import Quantize
 from tgi_cli.runtime.config.settings.setting import MODEL, Setting, choice, count, switch, text
 
 MODEL_SETTINGS: tuple[Setting, ...] = (
@@ -111,21 +112,21 @@ MODEL_SETTINGS: tuple[Setting, ...] = (
     switch(
         "disable_custom_kernels",
         MODEL,
-        "Compute with torch's operations in place of our native kernels: slower.",
+        "Compute with torch's operations in place of our native kernels: slower; on a CPU only.",
     ),
     Setting(
         name="cuda_memory_fraction",
         group=MODEL,
         parse=parsers.share,
         metavar="SHARE",
-        help="Share of the device's available memory to use; on a CPU, of the machine's.",
+        help="Share of a GPU's memory to use; on a CPU, of what the machine has available.",
     ),
     Setting(
         name="cuda_graphs",
         group=MODEL,
         parse=parsers.batch_sizes,
         metavar="N,...",
-        help="Batch sizes for CUDA graphs; 0 is none, which is all that a CPU has.",
-        no_effect="this version computes on the CPU, which has no CUDA graphs",
+        help="Batch sizes whose decode steps a GPU replays as CUDA graphs; 0 is none.",
+        default_note="1,2,4,8, then each eighth up to the largest batch; none on a CPU",
     ),
 )
