@@ -77,9 +77,10 @@ def test_a_gpu_that_was_asked_for_and_cannot_be_had_ends_the_start(
 
 MODELS = [
     ({"head_dim": 264}, {}, "the model's heads have 264 features"),
-    ({"head_dim": 20}, {}, "the model's heads have 20 features"),
+    ({"head_dim": 24}, {}, "the model's heads have 24 features"),
     ({}, {"dtype": "float32"}, "`dtype` is float32"),
     ({}, {"kv_cache_dtype": "float32"}, "`kv_cache_dtype` is float32"),
+    ({}, {"kv_cache_dtype": "float16"}, "`kv_cache_dtype` is float16; the kernels take the model"),
     ({}, {"disable_custom_kernels": True}, "`disable_custom_kernels` is set"),
     ({"vocab_size": 1 << 31}, {}, "somebody/something needs "),  # GiB for its weights
 ]
@@ -194,6 +195,21 @@ def test_a_librarys_attention_is_used_if_it_is_installed(asked: Any, expected: s
     assert "other bits in another batch" in config.warnings[0]
     with pytest.raises(ArgumentError, match=f"^`attention` is {asked}, but the package "):
         decide(gpu_stack(), attention=asked)
+
+
+def test_flash_attns_blocks_are_larger() -> None:
+    stack = gpu_stack(has_flash_attn=True)
+
+    config = decide(stack, attention="flash-attn", max_batch_size=1)
+
+    assert config.engine.block_size == 256
+    assert config.engine.num_blocks == 8  # a sequence of 2047 tokens
+
+
+def test_flashinfers_steps_are_not_captured() -> None:
+    stack = gpu_stack(has_flashinfer=True)
+
+    assert decide(stack, attention="flashinfer").engine.cuda_graphs == ()
 
 
 def test_intels_attention_is_refused_on_other_gpus() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.facts import GpuStack
+from tgi_cli.runtime.config.memory import BLOCK_SIZE
 from tgi_cli.runtime.config.options import Attention
 from tgi_cli.runtime.config.resolved import AttentionName
 
@@ -20,6 +21,11 @@ class _Library:
     is_installed: Callable[[GpuStack], bool]
 
 
+BLOCK_SIZES: dict[AttentionName, int] = {  # tokens
+    "paged": BLOCK_SIZE,
+    "flash-attn": 256,  # it reads no smaller ones
+    "flashinfer": BLOCK_SIZE,
+}
 _FLASH_ATTN = _Library("flash-attn", "flash-attn", lambda gpus: gpus.has_flash_attn)
 _LIBRARIES: dict[Attention, _Library] = {
     "flashdecoding": _FLASH_ATTN,  # TGI's name for it

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tgi_cli.errors import ArgumentError
-from tgi_cli.runtime.config.device import DeviceKind, machine_obstacle, refusal
+from tgi_cli.runtime.config.device import FP8, DeviceKind, machine_obstacle, refusal
 from tgi_cli.runtime.config.facts import GpuStack
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.quantization.choice import check_dtype
@@ -166,7 +166,7 @@ def _check_device(options: ServeOptions, gpus: GpuStack) -> None:
 
 def check_cpu(options: ServeOptions) -> None:
     """Raise `ArgumentError` for what only a GPU can do."""
-    if options.kv_cache_dtype in ("fp8_e4m3fn", "fp8_e5m2"):
+    if options.kv_cache_dtype in FP8:
         raise ArgumentError(
             f"`kv_cache_dtype` is {options.kv_cache_dtype}, which needs a GPU; on a CPU it may be "
             "float16, bfloat16 or float32"

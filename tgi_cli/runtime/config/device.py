@@ -12,11 +12,12 @@ from typing import Literal
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.runtime.config.facts import GpuStack
-from tgi_cli.runtime.config.model_config import ModelConfig
+from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.start_notes import show_bytes
 
 MAX_HEAD_DIM = 256  # of the attention kernel
+FP8: tuple[KvCacheDtype, ...] = ("fp8_e4m3fn", "fp8_e5m2")
 _AMD = ("gfx942", "gfx950")
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -93,17 +94,26 @@ def _library_obstacle(gpus: GpuStack) -> str | None:
 
 def model_obstacles(options: ServeOptions, config: ModelConfig) -> Iterable[str]:
     """Yield what the kernels can't do of this model and these options."""
-    if config.head_dim > MAX_HEAD_DIM or config.head_dim % 8:
+    if config.head_dim > MAX_HEAD_DIM or config.head_dim % 16:
         yield (
             f"the model's heads have {config.head_dim} features; the attention kernel takes "
-            f"multiples of 8 up to {MAX_HEAD_DIM}"
+            f"multiples of 16 up to {MAX_HEAD_DIM}"
         )
     if options.dtype == "float32":
         yield "`dtype` is float32; the kernels take float16 and bfloat16"
-    if options.kv_cache_dtype == "float32":
-        yield "`kv_cache_dtype` is float32; the kernels take 16 bits and fp8"
+    if options.kv_cache_dtype not in (None, gpu_dtype(options, config), *FP8):
+        yield (
+            f"`kv_cache_dtype` is {options.kv_cache_dtype}; the kernels take the model's "
+            f"{gpu_dtype(options, config)} and fp8"
+        )
     if options.disable_custom_kernels:
         yield "`disable_custom_kernels` is set, and on a GPU no other kernels keep a row's bits"
+
+
+def gpu_dtype(options: ServeOptions, config: ModelConfig) -> Dtype:
+    """Return what weights are rounded to there: TGI's float16 where a checkpoint is wider."""
+    own = config.checkpoint_dtype
+    return options.dtype or ("float16" if own == "float32" else own)
 
 
 def _is_supported(arch: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tgi_cli.errors import CapacityError
+from tgi_cli.runtime.config.device import gpu_dtype
 from tgi_cli.runtime.config.facts import GpuFacts, HardwareFacts, ModelFacts
 from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig
 from tgi_cli.runtime.config.options import ServeOptions
@@ -15,7 +16,7 @@ from tgi_cli.runtime.config.quantization.choice import Choice
 from tgi_cli.runtime.config.start_notes import show_bytes
 from tgi_cli.runtime.config.stored_tensors import weights_bytes
 
-BLOCK_SIZE = 32  # tokens; the CPU kernels know no other
+BLOCK_SIZE = 32  # tokens; our kernels know no other
 _BYTES: dict[KvCacheDtype, int] = {
     "float16": 2,
     "bfloat16": 2,
@@ -38,6 +39,11 @@ class MemoryPlan(Protocol):
     @property
     def weights_bytes(self) -> int: ...
     @property
+    def block_size(self) -> int:
+        """Tokens."""
+        ...
+
+    @property
     def block_bytes(self) -> int: ...
     @property
     def granted_bytes(self) -> int:
@@ -55,6 +61,8 @@ class MemoryPlan(Protocol):
 
 class CpuMemoryPlan:
     """The machine's memory."""
+
+    block_size = BLOCK_SIZE
 
     def __init__(
         self,
@@ -95,7 +103,7 @@ class CpuMemoryPlan:
     def block_bytes(self) -> int:
         config = self._model.config
         value_size = num_blocks(config.head_dim) * BLOCK_SIZE  # values lie in panels that wide
-        return _tokens_bytes(config, config.head_dim + value_size, self.kv_cache_dtype)
+        return BLOCK_SIZE * _token_bytes(config, config.head_dim + value_size, self.kv_cache_dtype)
 
     @property
     def granted_bytes(self) -> int:
@@ -120,8 +128,10 @@ class GpuMemoryPlan:
         model: ModelFacts,
         gpu: GpuFacts,
         choice: Choice,
+        block_size: int = BLOCK_SIZE,
         num_measured_blocks: int | None = None,
     ) -> None:
+        self.block_size = block_size
         self._options = options
         self._model = model
         self._gpu = gpu
@@ -130,8 +140,7 @@ class GpuMemoryPlan:
 
     @property
     def dtype(self) -> Dtype:
-        own = self._model.config.checkpoint_dtype
-        return self._options.dtype or ("float16" if own == "float32" else own)
+        return gpu_dtype(self._options, self._model.config)
 
     @property
     def dtype_reason(self) -> str:
@@ -156,7 +165,7 @@ class GpuMemoryPlan:
     @property
     def block_bytes(self) -> int:
         config = self._model.config
-        return _tokens_bytes(config, 2 * config.head_dim, self.kv_cache_dtype)
+        return self.block_size * _token_bytes(config, 2 * config.head_dim, self.kv_cache_dtype)
 
     @property
     def granted_bytes(self) -> int:
@@ -186,14 +195,14 @@ def too_little_memory(model_id: str, memory: MemoryPlan) -> CapacityError:
     )
 
 
-def num_blocks(num_tokens: int) -> int:
+def num_blocks(num_tokens: int, block_size: int = BLOCK_SIZE) -> int:
     """Return how many blocks hold that many tokens."""
-    return -(-num_tokens // BLOCK_SIZE)
+    return -(-num_tokens // block_size)
 
 
-def _tokens_bytes(config: ModelConfig, head_values: int, dtype: KvCacheDtype) -> int:
-    """Return the bytes of a block, whose heads keep `head_values` numbers for a token."""
-    return config.num_layers * config.num_kv_heads * head_values * _BYTES[dtype] * BLOCK_SIZE
+def _token_bytes(config: ModelConfig, head_values: int, dtype: KvCacheDtype) -> int:
+    """Return the bytes of a token, for which each head keeps `head_values` numbers."""
+    return config.num_layers * config.num_kv_heads * head_values * _BYTES[dtype]
 
 
 def _bytes_on_grid(model: ModelFacts, plain_bytes: int) -> int:

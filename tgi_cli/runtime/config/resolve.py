@@ -10,13 +10,12 @@ import dataclasses
 
 import msgspec
 
-from tgi_cli.runtime.config.attention import choose_attention
+from tgi_cli.runtime.config.attention import BLOCK_SIZES, choose_attention
 from tgi_cli.runtime.config.check_options import check_cpu, check_options, warnings_of
 from tgi_cli.runtime.config.cuda_graphs import choose_cuda_graphs
 from tgi_cli.runtime.config.device import Device, choose_device, model_obstacles
 from tgi_cli.runtime.config.facts import HardwareFacts, ModelFacts
 from tgi_cli.runtime.config.memory import (
-    BLOCK_SIZE,
     CpuMemoryPlan,
     GpuMemoryPlan,
     MemoryPlan,
@@ -79,27 +78,33 @@ class _Resolver:
         self._hardware = hardware
         self._config = _with_rope_options(model.config, options)
         self._choice = choose(options, model)
-        self._device, self._memory = self._place(num_measured_blocks)
+        self._device = self._choose_device()
         self._notes = StartNotes(warnings_of(options, hardware.gpus, self._device.kind))
         self._attention: AttentionName = "paged"
-        if self._device.kind == "cuda":
+        self._memory: MemoryPlan
+        if self._device.kind == "cpu":
+            check_cpu(options)
+            self._memory = CpuMemoryPlan(options, model, hardware, self._choice)
+        else:
             self._attention = choose_attention(options.attention, hardware.gpus)
+            assert hardware.gpus.gpu is not None
+            self._memory = GpuMemoryPlan(
+                options,
+                model,
+                hardware.gpus.gpu,
+                self._choice,
+                BLOCK_SIZES[self._attention],
+                num_measured_blocks,
+            )
 
-    def _place(self, num_measured_blocks: int | None) -> tuple[Device, MemoryPlan]:
-        """Choose the device, and so the memory that counts."""
+    def _choose_device(self) -> Device:
         options, model, gpu = self._options, self._model, self._hardware.gpus.gpu
         obstacles = list(model_obstacles(options, model.config))
-        on_gpu = None
         if gpu is not None:
-            on_gpu = GpuMemoryPlan(options, model, gpu, self._choice, num_measured_blocks)
-            if not on_gpu.holds_weights:
-                obstacles.append(too_little_memory(model.model_id, on_gpu).message)
-        device = choose_device(options, self._hardware.gpus, obstacles)
-        if device.kind == "cuda":
-            assert on_gpu is not None
-            return device, on_gpu
-        check_cpu(options)
-        return device, CpuMemoryPlan(options, model, self._hardware, self._choice)
+            memory = GpuMemoryPlan(options, model, gpu, self._choice)
+            if not memory.holds_weights:
+                obstacles.append(too_little_memory(model.model_id, memory).message)
+        return choose_device(options, self._hardware.gpus, obstacles)
 
     def resolve(self) -> ResolvedConfig:
         self._describe_model()
@@ -203,7 +208,7 @@ class _Resolver:
             kv_cache_dtype=self._memory.kv_cache_dtype,
             attention=self._attention,
             custom_kernels=not options.disable_custom_kernels,
-            block_size=BLOCK_SIZE,
+            block_size=self._memory.block_size,
             num_blocks=limits.num_blocks,
             memory_fraction=options.cuda_memory_fraction,
             wiggle_room=options.tgi_wiggle_room,
@@ -227,6 +232,9 @@ class _Resolver:
 
     def _cuda_graphs(self, max_running: int) -> tuple[int, ...]:
         if self._device.kind == "cpu":
+            return ()
+        if self._attention == "flashinfer":
+            self._notes.decide("cuda_graphs", "none", "flashinfer lays out each step on the host")
             return ()
         sizes = choose_cuda_graphs(self._options, self._choice.name, max_running)
         asked = "asked for" if self._options.cuda_graphs is not None else "the usual sizes"

@@ -15,7 +15,7 @@ from tgi_cli.runtime.config.check_options import (
     check_within_batch,
 )
 from tgi_cli.runtime.config.device import DeviceKind
-from tgi_cli.runtime.config.memory import BLOCK_SIZE, MemoryPlan, num_blocks
+from tgi_cli.runtime.config.memory import MemoryPlan, num_blocks
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.start_notes import StartNotes, show_bytes
@@ -63,13 +63,16 @@ class LimitsResolver:
             UnsupportedModelError: a length at which this model can't be run.
         """
         num_fitting_blocks = self._memory.blocks_that_fit()
-        capacity = self._capacity(num_fitting_blocks * BLOCK_SIZE)
+        block_size = self._memory.block_size
+        capacity = self._capacity(num_fitting_blocks * block_size)
         max_total = self._max_total_tokens(capacity)
         max_input = self._max_input_tokens(max_total)
         max_sequences = self._max_sequences()
         # More than every sequence at its longest could never be used.
-        num_cache_blocks = min(num_blocks(capacity), max_sequences * num_blocks(max_total))
-        max_batch_total = min(capacity, num_cache_blocks * BLOCK_SIZE)
+        num_cache_blocks = min(
+            num_blocks(capacity, block_size), max_sequences * num_blocks(max_total, block_size)
+        )
+        max_batch_total = min(capacity, num_cache_blocks * block_size)
         self._describe_cache(num_cache_blocks, num_fitting_blocks, max_batch_total)
         max_prefill = self._max_prefill_tokens(capacity, max_batch_total, max_input)
         return TokenLimits(
@@ -191,7 +194,7 @@ class LimitsResolver:
         self._notes.decide(
             "KV cache",
             f"{num_cache_blocks} blocks",
-            f"of {BLOCK_SIZE} tokens, {show_bytes(cache_bytes)}; {when}",
+            f"of {self._memory.block_size} tokens, {show_bytes(cache_bytes)}; {when}",
         )
         if num_cache_blocks == num_fitting_blocks:
             share = self._options.tgi_wiggle_room
