@@ -33,6 +33,7 @@ class Tiling:
     columns: int  # of a tile: output features
     depth: int  # of a block: input features
     num_programs: int  # that keep the memory busy: about one for each multiprocessor
+    min_blocks: int = 8  # of a slice: below, filling the pipeline costs more than slices gain
     options: Mapping[str, int] = field(default_factory=dict)  # the compiler's, for this GPU only
 
 
@@ -52,7 +53,6 @@ class Cut:
 
 
 _MAX_SLICES = 8
-_MIN_BLOCKS = 8  # of a slice: below, filling and draining the pipeline costs more than it gains
 _FULL = 0.9  # of the multiprocessors
 
 
@@ -65,7 +65,7 @@ def cut(tiling: Tiling, num_rows: int, num_out: int, num_in: int) -> Cut:
     while (
         num_slices < _MAX_SLICES
         and columns * num_slices < enough
-        and num_blocks >= 2 * num_slices * _MIN_BLOCKS
+        and num_blocks >= 2 * num_slices * tiling.min_blocks
     ):
         num_slices *= 2
     blocks_per_slice = -(-num_blocks // num_slices)
