@@ -9,6 +9,7 @@ NAMES = (
     "router",
     "serving",
     "kernels",
+    "gpu",
     "neighbours",
     "prefix",
     "guided",

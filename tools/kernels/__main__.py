@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 from tools.kernels.table import COLUMNS, prove_all
+from tools.kernels.text_table import print_table
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
     args = parser.parse_args()
     failures = [] if args.no_tests else list(_test(args.only))
     rows = prove_all(args.only)
-    _print([row for row, _ in rows], args.markdown)
+    print_table(COLUMNS, [row for row, _ in rows], is_markdown=args.markdown)
     failures += [f"{' '.join(row[:3])}: {each}" for row, broken in rows for each in broken]
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
@@ -42,18 +43,6 @@ def _test(pattern: str) -> Iterator[str]:
     ]
     if subprocess.run(command, check=False).returncode:
         yield "the interpreted tests"
-
-
-def _print(rows: list[tuple[str, ...]], is_markdown: bool) -> None:
-    if is_markdown:
-        for row in (COLUMNS, ("---",) * len(COLUMNS), *rows):
-            print(f"| {' | '.join(row)} |")
-        return
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    for row in (COLUMNS, *rows):
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""Our kernels and our engine on this machine's GPU, in under eight minutes, in one table.
+
+Every workload of `tools/kernels/ops` is held against its reference and timed beside torch, the
+libraries that are installed, and the roof that its bytes and operations set; then the demo model
+decodes and prefills as a server does. Without a GPU it says so and exits with 2; 1 is a wrong
+number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+from benchmarks import gpu_kernels
+from benchmarks.gpu_device import Stopwatch, find_gpu
+from benchmarks.gpu_kernels import Result
+from tools.kernels.ops import all_workloads
+from tools.kernels.text_table import print_table
+from tools.kernels.workload import Workload
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("--only", default="", help="operations whose name contains this")
+    parser.add_argument("--seconds", type=float, default=450.0, help="what doesn't fit is left out")
+    parser.add_argument("--markdown", action="store_true", help="print tables for a page")
+    args = parser.parse_args(argv)
+    gpu = find_gpu()
+    if isinstance(gpu, str):
+        print(f"Not run: {gpu}.", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(run(gpu, all_workloads(args.only), args.seconds, is_markdown=args.markdown))
+
+
+def run(
+    stopwatch: Stopwatch, workloads: list[Workload], seconds: float, *, is_markdown: bool
+) -> int:
+    """Print the kernels' table; return the exit code."""
+    deadline = time.monotonic() + seconds
+    known = gpu_kernels.known_gpu(stopwatch.name)
+    print(f"{stopwatch.name} ({stopwatch.arch}); roof: {known.name if known else 'not known'}\n")
+    results = list(_until(deadline, gpu_kernels.run_all(workloads, stopwatch)))
+    print_table(
+        gpu_kernels.COLUMNS, [result.row(known) for result in results], is_markdown=is_markdown
+    )
+    num_failures = sum(result.failure is not None for result in results)
+    print(f"\n{len(results)} workloads, {num_failures} failures")
+    return 1 if num_failures else 0
+
+
+def _until(deadline: float, results: Iterator[Result]) -> Iterator[Result]:
+    for result in results:
+        yield result
+        if time.monotonic() > deadline:
+            print("Time is up: the rest is left out.", file=sys.stderr)
+            return

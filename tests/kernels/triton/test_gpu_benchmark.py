@@ -1,0 +1,127 @@
+"""The benchmark's host code, on a stopwatch of CPU tensors and workloads of a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_kernels
+from tools.kernels.roofline import GPUS, Cost
+from tools.kernels.workload import Call, Workload
+
+
+class FakeStopwatch:
+    name, arch, device = "NVIDIA H100 80GB HBM3", "sm_90", "cpu"
+
+    def time_us(self, call: Callable[[], object], at_most_s: float) -> float:
+        call()
+        return 8.0
+
+    def synchronize(self) -> None: ...
+
+
+def workload(actual: torch.Tensor | Exception, expected: torch.Tensor, **changes: Any) -> Workload:
+    def run() -> tuple[torch.Tensor, ...]:
+        if isinstance(actual, Exception):
+            raise actual
+        return (actual,)
+
+    fields: dict[str, Any] = {
+        "op": "toy",
+        "shape": "3",
+        "make": lambda device: Call(run, lambda: (expected,), {"torch": run}),
+        "cost": Cost(int(3.35e12 * 2e-6)),  # two microseconds of an H100
+        "num_programs": 1,
+        "bytes_in_flight": 1,
+        "expected_fraction": 0.8,
+        "reason": "it is a toy",
+    }
+    return Workload(**{**fields, **changes})
+
+
+HALVES = torch.tensor([1.0, -2.0, 4.0]).half()
+
+
+def test_a_right_kernel_is_timed_beside_its_peers_and_its_roof() -> None:
+    result = gpu_kernels.run(workload(HALVES, HALVES.double()), FakeStopwatch())
+
+    assert result.row(GPUS["H100"]) == ("toy", "3", "0.00", "8", "2", "25%", "80%", "torch 8")
+
+
+def test_a_device_without_a_data_sheet_has_no_roof() -> None:
+    result = gpu_kernels.run(workload(HALVES, HALVES.double()), FakeStopwatch())
+
+    assert gpu_kernels.known_gpu("NVIDIA GeForce RTX 4090") is None
+    assert result.row(None)[4:6] == ("-", "-")
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (HALVES + 0.01, HALVES.double()),
+        (HALVES[:2], HALVES.double()),
+        (torch.tensor([1.0, float("nan"), 4.0]).half(), HALVES.double()),
+        (HALVES, torch.tensor([1.0, float("nan"), 4.0]).double()),
+        (torch.tensor([1, 2, 3]), torch.tensor([1, 2, 4])),
+    ],
+    ids=["off", "short", "nan", "no-nan", "integers"],
+)
+def test_a_wrong_number_is_called_wrong_and_never_timed(actual, expected) -> None:
+    result = gpu_kernels.run(workload(actual, expected), FakeStopwatch())
+
+    assert result.failure is not None
+    assert result.failure.startswith("WRONG")
+    assert result.time_us == 0
+
+
+def test_what_a_type_rounds_away_is_tolerated() -> None:
+    exact = torch.tensor([1.0004, -2.0009, 3.9991, float("inf")]).double()
+
+    result = gpu_kernels.run(workload(exact.half(), exact), FakeStopwatch())
+
+    assert result.failure is None
+    assert 0 < result.error < 1
+
+
+def test_a_kernel_that_fails_does_not_hide_the_others(capsys) -> None:
+    workloads = [
+        workload(RuntimeError("illegal address\nand much more"), HALVES),
+        workload(HALVES, HALVES.double()),
+    ]
+
+    exit_code = gpu.run(FakeStopwatch(), workloads, 60, is_markdown=True)
+
+    printed = capsys.readouterr().out
+    assert exit_code == 1
+    assert "| FAILED: RuntimeError: illegal address |" in printed
+    assert "2 workloads, 1 failures" in printed
+
+
+def test_what_is_not_promised_for_the_device_is_not_run(capsys) -> None:
+    only_amd = workload(HALVES, HALVES.double(), targets=("gfx942",))
+
+    assert list(gpu_kernels.run_all([only_amd], FakeStopwatch())) == []
+
+
+def test_time_that_is_up_ends_the_table_and_not_the_run(capsys) -> None:
+    exit_code = gpu.run(
+        FakeStopwatch(), [workload(HALVES, HALVES.double())] * 3, 0, is_markdown=False
+    )
+
+    printed = capsys.readouterr()
+    assert exit_code == 0
+    assert "1 workloads, 0 failures" in printed.out
+    assert "left out" in printed.err
+
+
+def test_without_a_gpu_it_says_why_and_exits_with_2(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(gpu, "find_gpu", lambda: "torch finds no GPU, or no driver for one")
+
+    with pytest.raises(SystemExit) as ended:
+        gpu.main([])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "Not run: torch finds no GPU, or no driver for one.\n"
