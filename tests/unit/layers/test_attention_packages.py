@@ -86,7 +86,7 @@ def test_a_soft_cap_reaches_the_package(backend) -> None:
 
     capped = backend.attend(q, cache, backend.plan(spans, tables, None), 0.125, 2.0)
 
-    blocks = cache.permute(0, 1, 3, 2, 4).double()
+    blocks = cache[: tables.size].permute(0, 1, 3, 2, 4).double()
     expected = reference.paged_attention(
         q.double(), blocks, spans, tables.tolist(), 0.125, None, 2.0
     )
@@ -102,6 +102,16 @@ def test_a_cleared_block_holds_zeros_and_what_is_too_large_is_the_types_largest(
 
     assert bool((cache[0, :, 0] == 65504).all())
     assert not cache[1].any()
+
+
+def test_a_slot_below_0_takes_nothing(backend) -> None:
+    cache = backend.new_cache(2, KV_HEADS, DIM, torch.float16)
+    kv = torch.ones(3, 2, KV_HEADS, DIM).half()
+
+    backend.store(kv, cache, torch.tensor([-1, 3, -1]))
+
+    assert cache[0, :, 3].all()
+    assert float(cache[:2].sum()) == 2 * KV_HEADS * DIM
 
 
 def test_flashinfer_plans_once_a_step_whatever_the_number_of_layers(monkeypatch) -> None:

@@ -51,6 +51,7 @@ class Implementation(Protocol):
     """One way of attending. Caches and plans are its own business; a plan is valid for one step."""
 
     name: str
+    block_size: int  # tokens
 
     def new_cache(
         self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype

@@ -59,15 +59,15 @@ class GatheredAttention:
     name = "torch"
 
     def __init__(self, block_size: int = BLOCK_SIZE) -> None:
-        self._block_size = block_size
+        self.block_size = block_size
 
     def new_cache(
         self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
     ) -> Tensor:
-        return zeros((num_blocks, 2, num_kv_heads, self._block_size, head_dim), dtype)
+        return zeros((num_blocks, 2, num_kv_heads, self.block_size, head_dim), dtype)
 
     def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
-        blocks, offsets = slot_mapping // self._block_size, slot_mapping % self._block_size
+        blocks, offsets = slot_mapping // self.block_size, slot_mapping % self.block_size
         largest = torch.finfo(cache.dtype).max
         cache[blocks, :, :, offsets] = kv.clamp(-largest, largest).to(cache.dtype)
 
@@ -77,7 +77,7 @@ class GatheredAttention:
     def plan(
         self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None
     ) -> GatheredPlan:
-        block_size = self._block_size
+        block_size = self.block_size
         result = GatheredPlan()
         for span in spans:
             if span.num_tokens > 1:

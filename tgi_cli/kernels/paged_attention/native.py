@@ -14,6 +14,8 @@ from tgi_cli.kernels import native
 from tgi_cli.kernels.native import kernel_types
 from tgi_cli.kernels.native.pages import zeros
 
+from . import BLOCK_SIZE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -65,6 +67,7 @@ class NativePlan:
 
 class NativeAttention:
     name = "native"
+    block_size = BLOCK_SIZE
 
     @staticmethod
     def supports(num_heads: int, num_kv_heads: int, head_dim: int) -> bool:

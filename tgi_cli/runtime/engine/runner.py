@@ -8,7 +8,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tgi_cli.kernels.paged_attention import BLOCK_SIZE
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput
 from tgi_cli.runtime.engine.plan import StepPlan
@@ -51,7 +50,7 @@ class Runner:
     def __init__(self, config: EngineConfig, model: Model, attention: AttentionBackend) -> None:
         self._model = model
         self._sliding_window = config.model.sliding_window
-        assert config.block_size == BLOCK_SIZE, config.block_size
+        assert config.block_size == attention.block_size, config.block_size
         self._attention = attention
         self._rotary = RotaryTable(
             config.model.head_dim,

@@ -65,7 +65,7 @@ class FlashAttnAttention:
     block_size = 256  # tokens
 
     def __init__(self, uploader: Uploader, device: torch.device) -> None:
-        self._package = PACKAGE.load("flashdecoding")
+        self._package = PACKAGE.load("flash-attn")
         self._uploader = uploader
         self._device = device
 

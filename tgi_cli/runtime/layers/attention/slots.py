@@ -1,6 +1,7 @@
 """A paged cache in the order of its slots, as flash-attn and FlashInfer read it.
 
-[num_blocks, 2, block_size, Hkv, D]: a block's keys, then its values, token after token.
+[num_blocks + 1, 2, block_size, Hkv, D]: a block's keys, then its values, token after token. The
+last block takes what no sequence owns: the rows that fill a captured step up.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ def new_cache(
     device: torch.device,
 ) -> Tensor:
     return torch.zeros(
-        num_blocks, 2, block_size, num_kv_heads, head_dim, dtype=dtype, device=device
+        num_blocks + 1, 2, block_size, num_kv_heads, head_dim, dtype=dtype, device=device
     )
 
 
 def store(kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
-    """Write `kv` [T, 2, Hkv, D] to slots [T]; numbers too large become the type's largest."""
+    """Write `kv` [T, 2, Hkv, D] to slots [T]; a slot below 0 takes nothing.
+
+    Numbers too large become the type's largest.
+    """
     block_size = cache.shape[2]
+    slot_mapping = slot_mapping.where(slot_mapping >= 0, (len(cache) - 1) * block_size)
     blocks, offsets = slot_mapping // block_size, slot_mapping % block_size
     largest = torch.finfo(cache.dtype).max
     cache[blocks, :, offsets] = kv.clamp(-largest, largest).to(cache.dtype)
