@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import torch
+from torch import Tensor
 
 from tests.builders.checkpoints import write_tiny_checkpoint
-from tests.builders.model import engine_config
+from tests.builders.model import engine_config, prompt_logits
+from tests.builders.quantized import AWQ, gptq, write_quantized
 from tgi_cli.kernels import devices
 from tgi_cli.kernels.paged_attention.gathered import GatheredAttention
+from tgi_cli.runtime.config.quantization import OnLoad
+from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Stepper
 from tgi_cli.runtime.engine.runner import Runner
 from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.layers.placement import on_gpu
 from tgi_cli.runtime.models.loader import load_model
+from tgi_cli.runtime.models.weights import TORCH_DTYPES
 
 SIZES = {
     "vocab_size": 301,
@@ -27,6 +35,7 @@ SIZES = {
     "head_dim": 16,
 }
 PROMPT = [(7 * i * i + 3) % 301 for i in range(37)]
+TOLERANCE = {"bfloat16": 0.04, "float16": 0.006}  # of the logits' standard deviation
 
 
 class Wide(GatheredAttention):
@@ -34,31 +43,67 @@ class Wide(GatheredAttention):
         return super().attend(q.float(), cache, plan, scale).to(q.dtype)
 
 
-@pytest.fixture(autouse=True)
-def _everything_is_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "is_gpu", lambda x: True)
-
-
-def runner_of(folder: Path, dtype: torch.dtype, name: str) -> tuple[Runner, object]:
+def config_of(folder: Path, dtype: str, **weights: Any) -> EngineConfig:
     located = locate_model(str(folder))
-    config = engine_config(located, dtype=name, max_total_tokens=128, num_blocks=20)
-    placement = on_gpu(torch.device("cpu"), dtype)
+    config = engine_config(located, dtype=dtype, max_total_tokens=128, num_blocks=20)
+    return msgspec.structs.replace(
+        config, weights=msgspec.structs.replace(config.weights, **weights)
+    )
+
+
+def gpu_runner(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Return a runner whose kernels are Triton's from now on, whatever device tensors name."""
+    monkeypatch.setattr(devices, "is_gpu", lambda x: True)
+    placement = on_gpu(torch.device("cpu"), TORCH_DTYPES[config.dtype])
     attention = Wide()
     with torch.no_grad():
         model = load_model(config.model, config.weights, config.dtype, attention, placement)
-    return Runner(config, model, attention), config
+    return Runner(config, model, attention)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_logits_are_near_those_of_transformers(tmp_path: Path, family: str) -> None:
-    reference = write_tiny_checkpoint(tmp_path, family, dtype=torch.bfloat16, **SIZES)
-    runner, config = runner_of(tmp_path, torch.bfloat16, "bfloat16")
-    stepper = Stepper(runner, config)
+def gpu_logits(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Return the logits [V] after the prompt."""
+    stepper = Stepper(gpu_runner(config, monkeypatch), config)
     seq = stepper.add(PROMPT)
+    return stepper.step([(seq, len(PROMPT))])[seq.request_id]
 
-    logits = stepper.step([(seq, len(PROMPT))])[0]
+
+def assert_near(logits: Tensor, expected: Tensor, dtype: str) -> None:
+    assert logits.dtype == torch.float32
+    error = float((logits - expected).abs().max())
+    assert error < TOLERANCE[dtype] * float(expected.std()), error / float(expected.std())
+
+
+@pytest.mark.parametrize(("family", "dtype"), [("llama", "bfloat16"), ("qwen3", "float16")])
+def test_logits_are_near_those_of_transformers(tmp_path, family, dtype, monkeypatch) -> None:
+    reference = write_tiny_checkpoint(tmp_path, family, dtype=TORCH_DTYPES[dtype], **SIZES)
+
+    logits = gpu_logits(config_of(tmp_path, dtype), monkeypatch)
 
     with torch.no_grad():
         expected = reference(torch.tensor([PROMPT])).logits[0, -1]
-    assert logits.dtype == torch.float32
-    assert float((logits - expected).abs().max()) < 0.04 * float(expected.std())
+    assert_near(logits, expected, dtype)
+
+
+@pytest.mark.parametrize("recipe", [AWQ, gptq(order="one")], ids=["awq", "gptq-with-act-order"])
+def test_four_bits_stay_four_bits(recipe, tmp_path, monkeypatch, caplog) -> None:
+    folder, _ = write_quantized(tmp_path, recipe, vocab_size=301, dtype=torch.float16)
+    config = config_of(folder, "float16")
+    expected = prompt_logits(config, PROMPT, 64)
+
+    with caplog.at_level(logging.WARNING):
+        logits = gpu_logits(config, monkeypatch)
+
+    assert_near(logits, expected, "float16")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("method", ["eetq", "fp8", "bitsandbytes", "bitsandbytes-nf4"])
+def test_what_is_quantised_on_load_is_near_the_cpus(method, tmp_path, monkeypatch) -> None:
+    write_tiny_checkpoint(tmp_path, dtype=torch.float16, num_hidden_layers=1)
+    config = config_of(tmp_path, "float16", quantization=OnLoad(method=method))
+    expected = prompt_logits(config, PROMPT, 64)
+
+    logits = gpu_logits(config, monkeypatch)
+
+    assert_near(logits, expected, "float16")
