@@ -66,8 +66,11 @@ class Implementation(Protocol):
         """
         ...
 
-    def clear(self, cache: Any, block_ids: list[int]) -> None:
-        """Zero blocks that hold values which must not reach their next owner."""
+    def clear(self, cache: Any, block_ids: list[int] | Tensor) -> None:
+        """Zero blocks that hold values which must not reach their next owner.
+
+        Of a cache on a device the ids are a tensor there, so that nothing waits.
+        """
         ...
 
     def plan(

@@ -71,7 +71,7 @@ class GatheredAttention:
         largest = torch.finfo(cache.dtype).max
         cache[blocks, :, :, offsets] = kv.clamp(-largest, largest).to(cache.dtype)
 
-    def clear(self, cache: Tensor, block_ids: list[int]) -> None:
+    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
         cache[block_ids] = 0.0
 
     def plan(

@@ -93,7 +93,7 @@ class NativeAttention:
             num_tokens,
         )
 
-    def clear(self, cache: NativeCache, block_ids: list[int]) -> None:
+    def clear(self, cache: NativeCache, block_ids: list[int] | Tensor) -> None:
         cache.blocks[block_ids] = 0
 
     def plan(

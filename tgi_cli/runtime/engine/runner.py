@@ -23,7 +23,7 @@ from tgi_cli.runtime.models.weights import TORCH_DTYPES
 ScorePrompt = Callable[[Sequence, Tensor], None]
 """Takes the logits [n, V] of the next n positions of a sequence's prompt."""
 
-_SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
+SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
 
 
 class StepRunner(Protocol):
@@ -79,17 +79,18 @@ class Runner:
         `score_prompt` is called with the logits of prompts that are scored, some rows at a time.
         """
         batch = self._batch.build(plan)
-        hidden = self._model.forward(batch.token_ids, self._context(batch))
+        token_ids = torch.from_numpy(batch.token_ids)
+        hidden = self._model.forward(token_ids, self._context(batch))
         first = batch.num_last
         for seq, num_rows in batch.scored:
             assert score_prompt is not None, seq
-            for rows in torch.split(hidden[first : first + num_rows], _SCORED_TOGETHER):
+            for rows in torch.split(hidden[first : first + num_rows], SCORED_TOGETHER):
                 score_prompt(seq, self._model.logits(rows))
             first += num_rows
         return self._model.scores(hidden[: batch.num_last])
 
     def _context(self, batch: ModelInput) -> ForwardContext:
-        cos, signed_sin = self._rotary.at(batch.positions)
+        cos, signed_sin = self._rotary.at(torch.from_numpy(batch.positions))
         tables = self._batch.block_tables
         attention = self._attention.plan(batch.spans, tables, None)
         windowed = attention
@@ -98,8 +99,8 @@ class Runner:
         return ForwardContext(
             cos=cos,
             signed_sin=signed_sin,
-            slot_mapping=batch.slot_mapping,
-            wanted=batch.wanted,
+            slot_mapping=torch.from_numpy(batch.slot_mapping),
+            wanted=torch.from_numpy(batch.wanted),
             kv_cache=self._kv_cache,
             attention=attention,
             windowed_attention=windowed,

@@ -12,6 +12,7 @@ from tgi_cli.runtime.layers.attention import AttentionBackend
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 class KVCache:
@@ -30,7 +31,7 @@ class KVCache:
             backend.new_cache(num_blocks, num_kv_heads, head_dim, dtype) for _ in range(num_layers)
         ]
 
-    def clear(self, block_ids: list[int]) -> None:
+    def clear(self, block_ids: list[int] | Tensor) -> None:
         """Zero blocks that hold values which must not reach their next owner."""
         for layer in self.layers:
             self._backend.clear(layer, block_ids)

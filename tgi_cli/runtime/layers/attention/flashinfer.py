@@ -74,7 +74,7 @@ class FlashInferAttention:
     def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
         slots.store(kv, cache, slot_mapping)
 
-    def clear(self, cache: Tensor, block_ids: list[int]) -> None:
+    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
         cache[block_ids] = 0.0
 
     def plan(

@@ -1,0 +1,119 @@
+"""A model on a `FakeGpu`: small, in floating point, and like Triton's in what it reads and when.
+
+Its layers read only what was uploaded, so that a graph's replay works on the step's numbers, and
+each row is computed on its own, so that its bits depend on nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.builders.engine import TINY_MODEL, VOCAB_SIZE, engine_config
+from tests.builders.fake_gpu import FakeGpu
+from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span
+from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.gpu_runner import GpuRunner
+from tgi_cli.runtime.engine.staging import Staging
+from tgi_cli.runtime.layers.context import ForwardContext
+from tgi_cli.runtime.layers.head import Scores
+from tgi_cli.runtime.platforms.uploads import Uploader
+
+_WIDTH = TINY_MODEL.head_dim
+
+
+@dataclass(frozen=True)
+class ToyPlan:
+    spans: Tensor  # [N, 4]: start, end, context, row of the tables
+    block_tables: Tensor
+    sliding_window: int | None
+
+
+class ToyAttention:
+    """Attention by the letter, row by row, over one head. A slot below 0 takes nothing."""
+
+    name = "toy"
+
+    def __init__(self, uploader: Uploader) -> None:
+        self._uploader = uploader
+
+    def new_cache(
+        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Tensor:
+        return torch.zeros(num_blocks, BLOCK_SIZE, head_dim, dtype=dtype)
+
+    def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
+        is_kept = slot_mapping >= 0
+        cache.view(-1, _WIDTH)[slot_mapping[is_kept]] = kv[is_kept]
+
+    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
+        cache[block_ids] = 0
+
+    def plan(
+        self, spans: list[Span], block_tables: np.ndarray, sliding_window: int | None
+    ) -> ToyPlan:
+        rows = np.array([(s.start, s.end, s.context_len, s.row) for s in spans], dtype=np.int32)
+        return ToyPlan(
+            self._uploader.upload("attention.spans", rows.reshape(-1, 4)),
+            self._uploader.upload("attention.block_tables", block_tables),
+            sliding_window,
+        )
+
+    def attend(self, q: Tensor, cache: Tensor, plan: ToyPlan, scale: float, soft_cap: float) -> Any:
+        out = torch.zeros_like(q)
+        for start, end, context, row in plan.spans.tolist():
+            for token in range(start, end if context else start):
+                last = context - end + token
+                first = max(0, last + 1 - (plan.sliding_window or last + 1))
+                positions = torch.arange(first, last + 1)
+                blocks = plan.block_tables[row][positions // BLOCK_SIZE].long()
+                kv = cache[blocks, positions % BLOCK_SIZE]
+                weights = torch.softmax((kv * q[token]).sum(-1), dim=0)
+                out[token] = (kv * weights[:, None]).sum(0)
+        return out
+
+
+class ToyModel:
+    """One layer of a head; what it launches takes `bytes_per_token` of the device's memory."""
+
+    def __init__(self, gpu: FakeGpu, attention: ToyAttention) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.bytes_per_token = 0
+        self._gpu = gpu
+        self._attention = attention
+        self._embedding = 2 * torch.randn(VOCAB_SIZE, _WIDTH, generator=generator)
+        self._head = torch.randn(VOCAB_SIZE, _WIDTH, generator=generator)
+        self.num_bytes = 0
+
+    def forward(self, token_ids: Tensor, context: ForwardContext) -> Tensor:
+        self._gpu.launch("forward", self.bytes_per_token * len(token_ids))
+        x = self._embedding[token_ids] * context.cos[:, 0] + context.signed_sin[:, 0]
+        [cache] = context.kv_cache.layers
+        self._attention.store(x, cache, context.slot_mapping)
+        out = self._attention.attend(x, cache, context.attention, 1.0, 0.0)
+        windowed = self._attention.attend(x, cache, context.windowed_attention, 1.0, 0.0)
+        return (x + out + windowed)[context.wanted]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        self._gpu.launch("logits")
+        rows = [(self._head * row).sum(-1) for row in hidden]
+        return torch.stack(rows) if rows else torch.empty(0, VOCAB_SIZE)
+
+    def scores(self, hidden: Tensor) -> Scores:
+        return Scores.of(self.logits(hidden))
+
+
+def gpu_config(**changes: Any) -> EngineConfig:
+    fields = {"block_size": BLOCK_SIZE, "num_blocks": 30, "max_total_tokens": 100, **changes}
+    return engine_config(**fields)
+
+
+def make_gpu_runner(gpu: FakeGpu, config: EngineConfig) -> tuple[GpuRunner, ToyModel, Staging]:
+    staging = Staging(gpu)
+    attention = ToyAttention(staging)
+    model = ToyModel(gpu, attention)
+    return GpuRunner(config, model, attention, gpu, staging), model, staging
