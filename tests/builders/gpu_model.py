@@ -6,7 +6,9 @@ each row is computed on its own, so that its bits depend on nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,15 @@ from tests.builders.fake_gpu import FakeGpu
 from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.gpu_runner import GpuRunner
+from tgi_cli.runtime.engine.overlapped import OverlappedEngine
+from tgi_cli.runtime.engine.runner import Runner
+from tgi_cli.runtime.engine.sampling.launched import MixedSampler
+from tgi_cli.runtime.engine.sampling.sampler import SampledToken, Sampler, SamplerConfig
+from tgi_cli.runtime.engine.sequence import PENDING, Sequence
 from tgi_cli.runtime.engine.staging import Staging
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.head import Scores
-from tgi_cli.runtime.platforms.uploads import Uploader
+from tgi_cli.runtime.platforms.uploads import PlainUploader, Uploader
 
 _WIDTH = TINY_MODEL.head_dim
 
@@ -117,3 +124,61 @@ def make_gpu_runner(gpu: FakeGpu, config: EngineConfig) -> tuple[GpuRunner, ToyM
     attention = ToyAttention(staging)
     model = ToyModel(gpu, attention)
     return GpuRunner(config, model, attention, gpu, staging), model, staging
+
+
+class _ToySamples:
+    def __init__(self, gpu: FakeGpu, tokens: list[SampledToken], is_garbage: list[bool]) -> None:
+        ids = [-999 if garbage else token.token_id for token, garbage in zip(tokens, is_garbage)]
+        self.token_ids = torch.tensor(ids, dtype=torch.int64)
+        self._tokens = tokens
+        self._on_host = gpu.pinned(tuple(self.token_ids.shape), torch.int64)
+        gpu.copy(self._on_host, self.token_ids)
+
+    def fetch(self) -> list[SampledToken]:
+        ids = self._on_host.tolist()  # poison, if nobody has waited
+        return [replace(token, token_id=i) for token, i in zip(self._tokens, ids, strict=True)]
+
+
+class ToyDeviceSampler(Sampler):
+    """The CPU's sampler on a device: watermarked rows it can't do, and it spoils the logits."""
+
+    def __init__(self, gpu: FakeGpu, runner: GpuRunner, config: EngineConfig) -> None:
+        super().__init__(SamplerConfig.of(config))
+        self._gpu = gpu
+        self._last_ids = runner._last_ids
+
+    def needs_host(self, seq: Sequence) -> bool:
+        return seq.sampling.watermark
+
+    def launch(
+        self,
+        logits: Tensor,
+        sequences: Rows[Sequence],
+        bitmasks: Rows[Tensor | None] | None = None,
+    ) -> _ToySamples:
+        self._gpu.launch("sample")
+        seen = [self._known(seq) for seq in sequences]
+        tokens = self.sample(Scores.of(logits), seen, bitmasks)
+        logits.fill_(float("nan"))
+        return _ToySamples(self._gpu, tokens, [self.needs_host(seq) for seq in sequences])
+
+    def _known(self, seq: Sequence) -> Sequence:
+        if seq.token_ids[-1] != PENDING:
+            return seq
+        seen = copy.copy(seq)
+        seen.token_ids = [*seq.token_ids[:-1], int(self._last_ids[seq.row])]
+        return seen
+
+
+def make_gpu_engine(gpu: FakeGpu, config: EngineConfig) -> tuple[OverlappedEngine, ToyModel]:
+    runner, model, _ = make_gpu_runner(gpu, config)
+    runner.capture_graphs(config.cuda_graphs)
+    host = Sampler(SamplerConfig.of(config))
+    sampler = MixedSampler(gpu, ToyDeviceSampler(gpu, runner, config), host)
+    return OverlappedEngine(config, runner, sampler), model
+
+
+def make_plain_runner(config: EngineConfig) -> Runner:
+    """The same model by the CPU's runner."""
+    attention = ToyAttention(PlainUploader(torch.device("cpu")))
+    return Runner(config, ToyModel(FakeGpu(), attention), attention)

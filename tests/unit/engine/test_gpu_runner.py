@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.builders.engine import TINY_MODEL, VOCAB_SIZE, request
 from tests.builders.fake_gpu import FakeGpu
-from tests.builders.gpu_model import ToyAttention, ToyModel, gpu_config, make_gpu_runner
+from tests.builders.gpu_model import gpu_config, make_gpu_runner, make_plain_runner
 from tgi_cli.errors import EngineDiedError
 from tgi_cli.runtime.engine.determinism import Stepper
 from tgi_cli.runtime.engine.engine import Engine
@@ -21,7 +21,6 @@ from tgi_cli.runtime.engine.gpu_runner import GpuRunner
 from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.runner import Runner
 from tgi_cli.runtime.engine.sequence import PENDING, Sequence
-from tgi_cli.runtime.platforms.uploads import PlainUploader
 
 WINDOWED = msgspec.structs.replace(TINY_MODEL, sliding_window=5)
 LENGTHS = [1, 5, 33, 40]
@@ -55,8 +54,7 @@ def test_steps_have_the_bits_of_the_plain_runners_captured_or_not(model, sizes):
     config = gpu_config(model=model)
     gpu = FakeGpu()
     runner, _, _ = make_gpu_runner(gpu, config)
-    plain_attention = ToyAttention(PlainUploader(torch.device("cpu")))
-    plain = Runner(config, ToyModel(FakeGpu(), plain_attention), plain_attention)
+    plain = make_plain_runner(config)
 
     runner.capture_graphs(sizes)
     gpu.calls.clear()
@@ -145,8 +143,7 @@ def test_of_block_tables_only_lines_with_new_blocks_are_copied():
 
 def test_a_prompt_is_scored_and_sequences_without_a_next_token_give_no_row():
     config = gpu_config(max_step_tokens=7)
-    plain_attention = ToyAttention(PlainUploader(torch.device("cpu")))
-    plain = Runner(config, ToyModel(FakeGpu(), plain_attention), plain_attention)
+    plain = make_plain_runner(config)
     runner, _, _ = make_gpu_runner(FakeGpu(), config)
     new = request(0, num_tokens=20, max_new_tokens=2, scores_prompt=True)
 

@@ -58,6 +58,8 @@ class DecodeGraphs:
             if left_out:
                 self._gpu.empty_cache()
         self._graphs = dict(sorted(captured.items()))
+        if captured:
+            _log.info("event=cuda_graphs_captured sizes=%s", self.sizes)
         if left_out:
             _log.warning(
                 "event=cuda_graphs_left_out sizes=%s captured=%s reason=%s",

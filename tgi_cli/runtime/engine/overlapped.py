@@ -22,7 +22,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -31,42 +30,14 @@ from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.engine import Clock, Engine, Run
 from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.runner import StepRunner
-from tgi_cli.runtime.engine.sampling.sampler import SampledToken, StepSampler
+from tgi_cli.runtime.engine.sampling.launched import LaunchingSampler, Samples
 from tgi_cli.runtime.engine.sequence import PENDING, Sequence
 from tgi_cli.runtime.ipc.messages import RequestFailed, StepOutput
-from tgi_cli.runtime.layers.head import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _log = logging.getLogger(__name__)
-
-
-class Samples(Protocol):
-    """The tokens of a launched step."""
-
-    token_ids: Tensor  # [N] int64, on the device
-
-    def fetch(self) -> list[SampledToken]:
-        """Wait for the step, and return a token for each of its rows."""
-        ...
-
-
-class LaunchingSampler(StepSampler, Protocol):
-    """A sampler that can leave its tokens on the device."""
-
-    def needs_host(self, seq: Sequence) -> bool:
-        """Whether the host samples the row of `seq`, so that the device doesn't have its token."""
-        ...
-
-    def launch(
-        self,
-        scores: Scores,
-        sequences: Rows[Sequence],
-        bitmasks: Rows[Tensor | None] | None = None,
-    ) -> Samples:
-        """Sample as `sample` does, but wait for nothing. A sequence may end in `PENDING`."""
-        ...
 
 
 class LaunchingRunner(StepRunner, Protocol):
@@ -227,14 +198,15 @@ class OverlappedEngine(Engine):
         return run
 
     def _collect(self, step: _Step, samples: Samples, run: Run) -> None:
+        for seq in step.finishing:  # as they were when it was launched
+            if seq.token_ids[-1] == PENDING:
+                seq.token_ids.pop()
         try:
             tokens = samples.fetch()
         except Exception as exc:
             self._runner.recover(exc)
             raise
         for seq, token in zip(step.finishing, tokens, strict=True):
-            if seq.token_ids[-1] == PENDING:
-                seq.token_ids.pop()
             if not seq.has_ended:
                 run.sampled.append((seq, token))
             elif math.isfinite(token.logprob):  # what it has written may be kept
