@@ -173,8 +173,9 @@ class CountingRunner:
             return None
         return scores_after(sum(seq.token_ids[: chunk.end])) + (float("nan") if is_nan else 0.0)
 
-    def recover(self, exc: Exception) -> None:
+    def recover(self, exc: Exception) -> bool:
         self.recovered.append(exc)
+        return False
 
     def clear_blocks(self, block_ids: list[int]) -> None:
         self.cleared += block_ids

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tests.builders.engine import TINY_MODEL, VOCAB_SIZE, engine_config
 from tests.builders.fake_gpu import FakeGpu
-from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span
+from tgi_cli.kernels.paged_attention import Span
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.gpu_runner import GpuRunner
 from tgi_cli.runtime.engine.overlapped import OverlappedEngine
@@ -45,13 +45,14 @@ class ToyAttention:
 
     name = "toy"
 
-    def __init__(self, uploader: Uploader) -> None:
+    def __init__(self, uploader: Uploader, block_size: int) -> None:
+        self.block_size = block_size
         self._uploader = uploader
 
     def new_cache(
         self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
     ) -> Tensor:
-        return torch.zeros(num_blocks, BLOCK_SIZE, head_dim, dtype=dtype)
+        return torch.zeros(num_blocks, self.block_size, head_dim, dtype=dtype)
 
     def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
         is_kept = slot_mapping >= 0
@@ -77,8 +78,8 @@ class ToyAttention:
                 last = context - end + token
                 first = max(0, last + 1 - (plan.sliding_window or last + 1))
                 positions = torch.arange(first, last + 1)
-                blocks = plan.block_tables[row][positions // BLOCK_SIZE].long()
-                kv = cache[blocks, positions % BLOCK_SIZE]
+                blocks = plan.block_tables[row][positions // self.block_size].long()
+                kv = cache[blocks, positions % self.block_size]
                 weights = torch.softmax((kv * q[token]).sum(-1), dim=0)
                 out[token] = (kv * weights[:, None]).sum(0)
         return out
@@ -115,20 +116,23 @@ class ToyModel:
 
 
 def gpu_config(**changes: Any) -> EngineConfig:
-    fields = {"block_size": BLOCK_SIZE, "num_blocks": 30, "max_total_tokens": 100, **changes}
+    fields = {"block_size": 7, "num_blocks": 30, "max_total_tokens": 100, **changes}
     return engine_config(**fields)
 
 
 def make_gpu_runner(gpu: FakeGpu, config: EngineConfig) -> tuple[GpuRunner, ToyModel, Staging]:
     staging = Staging(gpu)
-    attention = ToyAttention(staging)
+    attention = ToyAttention(staging, config.block_size)
     model = ToyModel(gpu, attention)
     return GpuRunner(config, model, attention, gpu, staging), model, staging
 
 
 class _ToySamples:
     def __init__(self, gpu: FakeGpu, tokens: list[SampledToken], is_garbage: list[bool]) -> None:
-        ids = [-999 if garbage else token.token_id for token, garbage in zip(tokens, is_garbage)]
+        ids = [
+            -999 if garbage else token.token_id
+            for token, garbage in zip(tokens, is_garbage, strict=True)
+        ]
         self.token_ids = torch.tensor(ids, dtype=torch.int64)
         self._tokens = tokens
         self._on_host = gpu.pinned(tuple(self.token_ids.shape), torch.int64)
@@ -170,15 +174,18 @@ class ToyDeviceSampler(Sampler):
         return seen
 
 
-def make_gpu_engine(gpu: FakeGpu, config: EngineConfig) -> tuple[OverlappedEngine, ToyModel]:
+def make_gpu_engine(
+    gpu: FakeGpu, config: EngineConfig, *, reserved_new_tokens: int = 1024
+) -> tuple[OverlappedEngine, ToyModel]:
     runner, model, _ = make_gpu_runner(gpu, config)
     runner.capture_graphs(config.cuda_graphs)
     host = Sampler(SamplerConfig.of(config))
     sampler = MixedSampler(gpu, ToyDeviceSampler(gpu, runner, config), host)
-    return OverlappedEngine(config, runner, sampler), model
+    engine = OverlappedEngine(config, runner, sampler, reserved_new_tokens=reserved_new_tokens)
+    return engine, model
 
 
 def make_plain_runner(config: EngineConfig) -> Runner:
     """The same model by the CPU's runner."""
-    attention = ToyAttention(PlainUploader(torch.device("cpu")))
+    attention = ToyAttention(PlainUploader(torch.device("cpu")), config.block_size)
     return Runner(config, ToyModel(FakeGpu(), attention), attention)

@@ -46,7 +46,7 @@ class ChanceRunner:
     def clear_blocks(self, block_ids: list[int]) -> None:
         pass
 
-    def recover(self, exc: Exception) -> None:
+    def recover(self, exc: Exception) -> bool:
         raise exc
 
 

@@ -127,7 +127,7 @@ def test_of_block_tables_only_lines_with_new_blocks_are_copied():
     gpu = FakeGpu()
     runner, _, _ = make_gpu_runner(gpu, config)
     stepper = Stepper(runner, config)  # type: ignore[arg-type]
-    sequences = [stepper.add(prompt) for prompt in prompts([31, 5])]
+    sequences = [stepper.add(prompt) for prompt in prompts([6, 9])]
 
     counts = []
     for _ in range(4):

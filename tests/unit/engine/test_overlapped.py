@@ -310,7 +310,7 @@ def test_a_device_that_is_lost_ends_the_engine():
     engine, runner, sampler = make_overlapped()
     engine.add(request(0))
 
-    def recover(exc: Exception) -> None:
+    def recover(exc: Exception) -> bool:
         raise EngineDiedError("the device is lost") from exc
 
     runner.recover = recover  # type: ignore[method-assign]

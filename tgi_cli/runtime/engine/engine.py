@@ -208,20 +208,24 @@ class Engine:
             seq.started = True
         return started
 
-    def _compute(self, chunks: list[Chunk], run: Run) -> None:
+    def _compute(self, chunks: list[Chunk], run: Run, *, is_second_try: bool = False) -> None:
         """Run chunks and sample. If that raises, do so for each half, down to who is to blame.
 
         Nothing of a sequence changes before its chunk has succeeded, so that a chunk may be run
         again: the same keys and values are written to the same slots. Of n chunks, a bad one costs
-        the time of about two more steps, and n bad ones that of log2(n).
+        the time of about two more steps, and n bad ones that of log2(n). Where the runner can do
+        something about the reason, they are first tried again as they are.
         """
         try:
             self._compute_together(chunks, run)
         except Exception as exc:
             # As at the edge of the process: who caused it gets an answer, the others go on.
             _log.exception("event=forward_failed batch_size=%d", len(chunks))
-            self._runner.recover(exc)
+            can_help = self._runner.recover(exc)
         else:
+            return
+        if can_help and not is_second_try:
+            self._compute(chunks, run, is_second_try=True)
             return
         if len(chunks) == 1:
             run.broken.append(chunks[0].seq)

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from tgi_cli.errors import EngineDiedError
-from tgi_cli.kernels.paged_attention import BLOCK_SIZE
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput, row_of_pending
 from tgi_cli.runtime.engine.cuda_graph import DecodeGraphs
@@ -62,7 +61,7 @@ class GpuRunner:
         gpu: Gpu,
         staging: Staging,
     ) -> None:
-        assert config.block_size == BLOCK_SIZE, config.block_size
+        assert config.block_size == attention.block_size, config.block_size
         self._model = model
         self._attention = attention
         self._gpu = gpu
@@ -136,16 +135,18 @@ class GpuRunner:
         """Zero blocks whose content must not reach their next owner."""
         self._kv_cache.clear(self._staging.upload("cleared", np.array(block_ids, dtype=np.int64)))
 
-    def recover(self, exc: Exception) -> None:
-        """Wait for what was queued, and give memory back if it ran out.
+    def recover(self, exc: Exception) -> bool:
+        """Wait for what was queued; if memory ran out, give back what isn't used, and say so.
 
         Raises:
             EngineDiedError: nothing can be computed in this process any more.
         """
         if not self._gpu.is_usable():
             raise EngineDiedError("The GPU computes nothing more after an error on it.") from exc
-        if self._gpu.is_out_of_memory(exc):
+        ran_out = self._gpu.is_out_of_memory(exc)
+        if ran_out:
             self._gpu.empty_cache()
+        return ran_out
 
     def _upload(self, batch: ModelInput) -> _Uploaded:
         upload, tables = self._staging.upload, self._batch.block_tables

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tgi_cli.errors import CapacityError, StartError
+from tgi_cli.errors import CapacityError, EngineDiedError, StartError
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.ipc.channel import EngineChannel, PeerGone
 from tgi_cli.runtime.ipc.messages import (
@@ -74,7 +74,12 @@ def _serve(channel: EngineChannel) -> int:
         channel.send(EngineFailed(exc.kind, exc.message, exc.hint))
         return exc.exit_code
     channel.send(ready)
-    return _loop(channel, engine, rest)
+    try:
+        return _loop(channel, engine, rest)
+    except EngineDiedError as exc:
+        # As a crash: the main process starts another engine, and sends it the open requests.
+        _log.critical("event=engine_died reason=%s", exc, exc_info=exc.__cause__)
+        return exc.exit_code
 
 
 def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
@@ -155,6 +160,8 @@ def _loop(channel: EngineChannel, engine: Engine, messages: list[ToEngine]) -> i
 def _step(engine: Engine) -> StepOutput:
     try:
         return engine.step()
+    except EngineDiedError:
+        raise
     except Exception:
         # The edge of the process: the requests of this step get an answer, the others go on.
         _log.exception("event=step_failed")

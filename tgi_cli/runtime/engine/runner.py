@@ -37,8 +37,8 @@ class StepRunner(Protocol):
         """Zero blocks whose content must not reach their next owner."""
         ...
 
-    def recover(self, exc: Exception) -> None:
-        """Make another try possible after a step has raised `exc`.
+    def recover(self, exc: Exception) -> bool:
+        """Make another try possible after a step raised `exc`; say if the same step may go now.
 
         Raises:
             EngineDiedError: nothing can be computed in this process any more.
@@ -110,5 +110,6 @@ class Runner:
         """Zero blocks whose content must not reach their next owner."""
         self._kv_cache.clear(block_ids)
 
-    def recover(self, exc: Exception) -> None:
+    def recover(self, exc: Exception) -> bool:
         """Do nothing: what a failed step has taken is free again."""
+        return False
