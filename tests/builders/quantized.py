@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,13 @@ def write_quantized(
     *,
     quantized: tuple[str, ...] = ("_proj",),
     plain_parts: tuple[str, ...] = (),
+    others: Mapping[str, Recipe] | None = None,
     **model: Any,
 ) -> tuple[Path, Path]:
     """Write both checkpoints; return their folders.
 
     Modules whose names end with one of `quantized` are converted, unless one of `plain_parts` is in
-    their names.
+    their names; by one of `others` if its key is in their names.
     """
     packed_folder, plain_folder = folder / "packed", folder / "plain"
     write_tiny_checkpoint(plain_folder, **{**_SIZES, **model})
@@ -130,17 +131,19 @@ def write_quantized(
         if not module.endswith(quantized) or any(part in module for part in plain_parts):
             continue
         num_out, num_in = plain[name].shape
-        grid = random_grid(num_out, num_in, recipe.group_size, seed=seed, **recipe.grid)
-        if recipe.order == "uneven":
+        fitting = (other for part, other in (others or {}).items() if part in module)
+        own = next(fitting, recipe)
+        grid = random_grid(num_out, num_in, own.group_size, seed=seed, **own.grid)
+        if own.order == "uneven":
             merged = torch.where(grid.groups == 1, 0, grid.groups)
             grid = dataclasses.replace(grid, groups=merged)
-        elif recipe.order:
-            generator = torch.Generator().manual_seed(seed if recipe.order == "many" else 1)
+        elif own.order:
+            generator = torch.Generator().manual_seed(seed if own.order == "many" else 1)
             order = torch.randperm(num_in, generator=generator)
             grid = dataclasses.replace(grid, groups=grid.groups[order])
         plain[name] = grid.weights()
         del packed[name]
-        packed |= {f"{module}.{suffix}": t for suffix, t in recipe.pack(grid).items()}
+        packed |= {f"{module}.{suffix}": t for suffix, t in own.pack(grid).items()}
     save_file(plain, plain_folder / "model.safetensors")
     save_file(packed, packed_folder / "model.safetensors")
     change_config(packed_folder, quantization_config=recipe.config)

@@ -73,6 +73,68 @@ def assert_alike(folders: tuple[Path, Path]) -> None:
     assert (packed - plain).norm() / plain.norm() < 1e-3
 
 
+def with_groups(**groups: tuple[Recipe, str]) -> Recipe:
+    """Return compressed-tensors' settings for several sets of modules, by their targets."""
+    usual = compressed(4, is_symmetric=True)
+    settings = {
+        name: {**recipe.config["config_groups"]["group_0"], "targets": [target]}
+        for name, (recipe, target) in groups.items()
+    }
+    return dataclasses.replace(usual, config={**usual.config, "config_groups": settings})
+
+
+INT8 = compressed(8, is_symmetric=True, strategy="channel")
+GROUPS = with_groups(
+    attention=(compressed(4, is_symmetric=True), "Linear"), mlp=(INT8, "re:.*mlp.(gate|up|down)_.*")
+)
+EIGHT_BITS = gptq(8, sym=False, group_size=32)
+DYNAMIC = gptq(dynamic={
+    "-:.*layers.1.*o_proj": {},
+    "+:.*mlp.*": {"bits": 8, "sym": False, "group_size": 32, "damp_percent": 0.1},
+    ".*": {},
+})  # fmt: skip
+HALF_OF_A_PRODUCT = gptq(dynamic={".*gate_proj": {"bits": 8, "sym": False, "group_size": 32}})
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("recipe", "others", "plain_parts", "num_dequantized"),
+    [
+        (GROUPS, {"mlp": INT8}, (), 0),
+        (DYNAMIC, {"mlp": EIGHT_BITS}, ("layers.1.self_attn.o_proj",), 0),
+        (HALF_OF_A_PRODUCT, {"gate_proj": EIGHT_BITS}, (), 4),
+    ],
+    ids=["config-groups", "dynamic", "half-of-a-product"],
+)
+def test_modules_with_settings_of_their_own_are_read_by_them(
+    recipe, others, plain_parts, num_dequantized, tmp_path, caplog
+):
+    folders = write_quantized(tmp_path, recipe, others=others, plain_parts=plain_parts)
+
+    assert_alike(folders)
+
+    assert (f"event=dequantised projections={num_dequantized}" in caplog.text) == bool(
+        num_dequantized
+    )
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("recipe", "others"),
+    [(GROUPS, {"mlp": INT8}), (HALF_OF_A_PRODUCT, {"gate_proj": EIGHT_BITS})],
+    ids=["config-groups", "half-of-a-product"],
+)
+def test_modules_with_settings_of_their_own_are_counted_by_them(recipe, others, tmp_path):
+    located = locate_model(str(write_quantized(tmp_path, recipe, others=others)[0]))
+
+    model = load_model(
+        located.config, located.weights, "float32", choose(4, 2, located.config.head_dim)
+    )
+
+    planned = weights_bytes(located.config, located.weights.quantization, 4, packs=True)
+    assert planned == pytest.approx(model.num_bytes, rel=0.02)
+
+
 @needs_native
 @each_recipe
 def test_a_format_computes_what_its_plain_twin_does(recipe: Recipe, tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ from tests.builders.serving import CONFIG, hardware, model_facts
 from tgi_cli.errors import ArgumentError, CorruptModelError, StartError, UnsupportedModelError
 from tgi_cli.runtime.config.model_config import WeightsSource
 from tgi_cli.runtime.config.options import ServeOptions
-from tgi_cli.runtime.config.quantization import Gptq, parse_quantization
-from tgi_cli.runtime.config.quantization.module_names import ModuleNames, tokens_of
+from tgi_cli.runtime.config.quantization import Gptq, formats_of, parse_quantization
+from tgi_cli.runtime.config.quantization.module_names import ModuleNames, patterns_of
 from tgi_cli.runtime.config.resolve import resolve
 from tgi_cli.runtime.config.resolved import ResolvedConfig
 from tgi_cli.runtime.config.stored_tensors import num_parameters, stored_tensors, weights_bytes
 
 GPTQ = gptq().config
 COMPRESSED = compressed(4, is_symmetric=True).config
+UP_PROJ, Q_PROJ = MODULES = ("model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj")
 
 
 def with_weights(**changes: Any) -> dict[str, Any]:
@@ -37,6 +38,12 @@ def with_weights(**changes: Any) -> dict[str, Any]:
 def with_targets(*targets: Any) -> dict[str, Any]:
     group = {**COMPRESSED["config_groups"]["group_0"], "targets": list(targets)}
     return {**COMPRESSED, "config_groups": {"group_0": group}}
+
+
+def with_groups(*changes: dict[str, Any]) -> dict[str, Any]:
+    group = COMPRESSED["config_groups"]["group_0"]
+    groups = {f"group_{index}": {**group, **each} for index, each in enumerate(changes)}
+    return {**COMPRESSED, "config_groups": groups}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,10 @@ def with_targets(*targets: Any) -> dict[str, Any]:
         ({**GPTQ, "group_size": 0}, CorruptModelError, "group_size"),
         ({**GPTQ, "group_size": 1 << 60}, CorruptModelError, "group_size"),
         ({**GPTQ, "sym": "yes"}, CorruptModelError, "'sym' must be true or false"),
-        ({**GPTQ, "dynamic": {"-:lm": {}, "+:.*": {"bits": 8}}}, UnsupportedModelError, "dynamic"),
+        ({**GPTQ, "dynamic": {"+:.*": {"bits": 5}}}, CorruptModelError, "dynamic: 'bits' must be"),
+        ({**GPTQ, "dynamic": {".*": {"adapter": {}}}}, UnsupportedModelError, "changes 'adapter'"),
+        ({**GPTQ, "dynamic": {".*": 8}}, CorruptModelError, "'.*' must be an object"),
+        ({**MARLIN.config, "dynamic": {"+:.*": {}}}, UnsupportedModelError, "beside Marlin's"),
         ({**GPTQ, "dynamic": {"-:(a+)+$": {}}}, UnsupportedModelError, "dynamic: the pattern"),
         ({**GPTQ, "dynamic": ["-:lm"]}, CorruptModelError, "'dynamic' must be an object"),
         ({**GPTQ, "pack_dtype": "int8"}, CorruptModelError, "pack_dtype"),
@@ -72,7 +82,9 @@ def with_targets(*targets: Any) -> dict[str, Any]:
         ({**COMPRESSED, "ignore": ["re:a"] * 999}, CorruptModelError, "at most 256 patterns"),
         ({**COMPRESSED, "transform_config": {"r": 1}}, UnsupportedModelError, "transform_config"),
         ({**COMPRESSED, "sparsity_config": {"format": "2:4"}}, UnsupportedModelError, "sparse"),
-        ({**COMPRESSED, "config_groups": {}}, UnsupportedModelError, "there are 0 groups"),
+        ({**COMPRESSED, "config_groups": {}}, UnsupportedModelError, "a group with weights"),
+        (with_groups({"weights": None}), UnsupportedModelError, "a group with weights"),
+        (with_groups({}, {"format": "marlin-24"}), UnsupportedModelError, "marlin-24"),
         (with_targets("Linear", "Embedding"), UnsupportedModelError, "targets [Linear, Embedding]"),
         (with_targets(), UnsupportedModelError, "targets []"),
         (with_targets(7), CorruptModelError, "'targets' must be a list"),
@@ -94,6 +106,8 @@ def test_what_cannot_be_read_is_refused_by_key(config, error, reason):
 _CONFIGS = {name: narrow.config for name, narrow in NARROW.items()} | {
     "awq": AWQ.config,
     "compressed": COMPRESSED,
+    "compressed-groups": with_groups({}, {"targets": ["re:.*mlp.*"]}),
+    "dynamic": {**GPTQ, "dynamic": {".*mlp.*": {"bits": 8}, "-:.*q_proj": {}}},
     "gptq": {**GPTQ, "meta": {"quantizer": ["gptqmodel:7.6.0"]}, "lm_head": True, "dynamic": None},
     "marlin": MARLIN.config,
     "old-awq": {"quant_method": "awq", "w_bit": 4, "q_group_size": 64},
@@ -143,8 +157,9 @@ def test_any_object_is_a_format_or_a_clear_error(name, path, value):
         )
         decoded = msgspec.json.decode(msgspec.json.encode(source), type=WeightsSource)
         assert decoded.quantization == quantization
-        with contextlib.suppress(ValueError):  # sizes that the format can't have
-            assert quantization.tensors(128, 192)
+        for format in formats_of(quantization, MODULES).values():
+            with contextlib.suppress(ValueError):  # sizes that the format can't have
+                assert format.tensors(128, 192)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +174,42 @@ def test_any_object_is_a_format_or_a_clear_error(name, path, value):
 def test_a_part_of_the_modules_may_be_converted(config):
     quantization = parse_quantization(config, "x")
 
-    modules = ("model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj")
-    assert quantization.converted_of(modules) == modules[1:]
+    assert list(formats_of(quantization, MODULES)) == [Q_PROJ]
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "bits"),
+    [
+        ({"+:.*up_proj": {"bits": 8}}, {UP_PROJ: 8, Q_PROJ: 4}),
+        ({".*up_proj": {"bits": 8}, "-:.*": {}}, {UP_PROJ: 8}),
+        ({"-:.*up_proj": {}, "+:.*": {"bits": 8, "mse": 2.4}}, {Q_PROJ: 8}),
+        ({".*(k|q)_proj$": {"bits": 2}, "+:.*": {"bits": 8}}, {UP_PROJ: 8, Q_PROJ: 2}),
+    ],
+)
+def test_the_first_pattern_of_gptqmodels_dynamic_decides(dynamic, bits):
+    quantization = parse_quantization({**GPTQ, "dynamic": dynamic}, "x")
+
+    formats = formats_of(quantization, MODULES)
+    assert {module: format.bits for module, format in formats.items()} == bits
+    assert quantization.methods == ("gptq", "marlin")
+
+
+@pytest.mark.parametrize(
+    ("groups", "bits"),
+    [
+        ([{"targets": ["Linear"]}, {"targets": ["re:.*up_proj"]}], {UP_PROJ: 8, Q_PROJ: 4}),
+        ([{"targets": ["re:.*q_proj"]}, {"targets": ["re:.*up_proj"]}], {UP_PROJ: 8, Q_PROJ: 4}),
+        ([{"targets": ["Linear"], "weights": None}, {"targets": ["re:.*up.*"]}], {UP_PROJ: 8}),
+        ([{"targets": ["re:.*q_proj"]}, {"targets": ["re:.*k_proj"]}], {Q_PROJ: 4}),
+    ],
+)
+def test_names_in_config_groups_go_before_all_linear_layers(groups, bits):
+    eight = {**COMPRESSED["config_groups"]["group_0"]["weights"], "num_bits": 8}
+    config = with_groups(groups[0], {"weights": eight, **groups[1]})
+
+    formats = formats_of(parse_quantization(config, "x"), MODULES)
+
+    assert {module: format.bits for module, format in formats.items()} == bits
 
 
 def test_older_files_of_autoawq_have_other_keys():
@@ -195,6 +244,9 @@ def test_gptqmodels_zero_points_are_known_by_its_name():
         ("re:.*mlp$", "model.layers.1.mlp.up_proj", False),
         ("re:^model.layers.*", "model.layers.1.mlp.up_proj", True),
         ("re:layers", "model.layers.1.mlp.up_proj", False),
+        ("re:.*(up|gate)_proj$", "model.layers.1.mlp.up_proj", True),
+        ("re:.*(?:q|k)_proj", "model.layers.1.mlp.up_proj", False),
+        (r"re:.*\.(1|1(0|1))\..*", "model.layers.11.mlp.up_proj", True),
     ],
 )
 def test_a_list_means_whole_parts_of_names_and_simple_patterns(entry, module, is_meant):
@@ -202,18 +254,26 @@ def test_a_list_means_whole_parts_of_names_and_simple_patterns(entry, module, is
 
 
 @given(
-    pattern=st.lists(st.sampled_from(["a", "b", r"\.", ".", ".*", "$"]), max_size=8),
+    pattern=st.lists(
+        st.sampled_from(["a", "b", r"\.", ".", ".*", "$", "(a|b.)", "(?:a|(.|bb))"]), max_size=8
+    ),
     text=st.text("ab.", max_size=9),
 )
 def test_patterns_match_as_regular_expressions_do(pattern, text):
     body = "".join(pattern)
     try:
-        tokens_of(f"re:{body}")
+        patterns_of(f"re:{body}")
     except ValueError:
-        assert "$" in body[:-1] or body.endswith("\\$")
+        assert "$" in body[:-1] or body.endswith("\\$") or body.count("(") > 5
         return
 
     assert (text in ModuleNames([f"re:{body}"])) == bool(re.match(body, text))
+
+
+@pytest.mark.parametrize("pattern", ["(a|b)+", "(a|b)*", r"\(a\)", "(?i)a", "(a", "(a|b)" * 7])
+def test_other_parentheses_are_refused(pattern):
+    with pytest.raises(ValueError, match="the pattern"):
+        patterns_of(f"re:{pattern}")
 
 
 def test_a_pattern_of_many_wildcards_takes_no_time():

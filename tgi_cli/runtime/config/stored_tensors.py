@@ -6,7 +6,7 @@ from math import prod
 
 from tgi_cli.errors import CorruptModelError
 from tgi_cli.runtime.config.model_config import ModelConfig
-from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.quantization import Quantization, formats_of
 from tgi_cli.runtime.config.quantization.format import FLOATS, StoredTensor
 from tgi_cli.runtime.config.tensor_names import expected_tensors, fused_with, projections
 
@@ -28,12 +28,12 @@ def stored_tensors(
     if quantization is None:
         return stored
     sizes = projections(config)
-    for module in quantization.converted_of(sizes):
+    for module, format in formats_of(quantization, sizes).items():
         del stored[f"{module}.weight"]
         try:
-            tensors = quantization.tensors(*sizes[module])
+            tensors = format.tensors(*sizes[module])
         except ValueError as exc:
-            raise CorruptModelError(f"{module} can't be {quantization.methods[0]}: {exc}.") from exc
+            raise CorruptModelError(f"{module} can't be {format.methods[0]}: {exc}.") from exc
         stored |= {f"{module}.{suffix}": tensor for suffix, tensor in tensors.items()}
     return stored
 
@@ -49,17 +49,18 @@ def weights_bytes(
     if quantization is None or not packs:
         return num_plain * plain_bytes
     sizes = projections(config)
-    converted = frozenset(quantization.converted_of(sizes))
+    formats = formats_of(quantization, sizes)
     num_bytes = 0
     for module, size in sizes.items():
-        num_together = sum(part in converted for part in fused_with(module))
-        if num_together == 0:
+        together = {formats.get(part) for part in fused_with(module)}
+        format = formats.get(module)
+        if together == {None}:
             continue
         num_plain -= prod(size)
-        if num_together < len(fused_with(module)):  # a product of both kinds holds them in fp32
+        if len(together) > 1 or format is None:  # a product of several kinds holds them in fp32
             num_bytes += prod(size) * 4
         else:
-            num_bytes += quantization.num_bytes(*size, plain_bytes)
+            num_bytes += format.num_bytes(*size, plain_bytes)
     return num_plain * plain_bytes + num_bytes
 
 

@@ -16,7 +16,7 @@ from tgi_cli.errors import CorruptModelError
 from tgi_cli.kernels.dequantize_gguf import codes_of, dequantize
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig
-from tgi_cli.runtime.config.quantization import Quantization
+from tgi_cli.runtime.config.quantization import StoredFormat, formats_of
 from tgi_cli.runtime.config.tensor_names import projections
 from tgi_cli.runtime.hub.weights_reader import RawTensor, WeightsReader
 from tgi_cli.runtime.layers.linear import can_multiply, side_by_side
@@ -57,10 +57,10 @@ class Weights:
     ) -> None:
         self.placement = placement  # of the layers that these weights are for
         self._reader = reader
-        self._quantization = quantization = reader.source.quantization
+        quantization = reader.source.quantization
         self._sizes = projections(config)
         self.num_dequantized = 0  # quantised projections that no one grid of the kernels holds
-        self._converted = frozenset(quantization.converted_of(self._sizes) if quantization else ())
+        self._formats = {} if quantization is None else formats_of(quantization, self._sizes)
         self._keeps_grid = reader.source.keeps_grid
         self._config = config
         self._dtype = TORCH_DTYPES[dtype]
@@ -84,8 +84,9 @@ class Weights:
 
     def _read_matrix(self, name: str) -> Tensor | Codes:
         module = name.removesuffix(".weight")
-        if self._quantization is not None and module in self._converted:
-            return self._read_quantized(self._quantization, module)
+        format = self._formats.get(module)
+        if format is not None:
+            return self._read_quantized(format, module)
         raw = self._reader.read(name)
         codes = codes_of(_bytes_of(raw), raw.dtype, raw.shape) if self._keeps_grid else None
         if codes is None:
@@ -108,8 +109,8 @@ class Weights:
             self.num_dequantized += sum(isinstance(part, Codes) for part in parts)
         return whole
 
-    def _read_quantized(self, quantization: Quantization, module: str) -> Tensor | Codes:
-        suffixes = quantization.tensors(*self._sizes[module])
+    def _read_quantized(self, format: StoredFormat, module: str) -> Tensor | Codes:
+        suffixes = format.tensors(*self._sizes[module])
         names = {suffix: f"{module}.{suffix}" for suffix in suffixes}
         tensors = {
             suffix: _decode(self._reader.read(name))
@@ -119,7 +120,7 @@ class Weights:
         for suffix in tensors:
             self._reader.release(names[suffix])
         try:
-            matrix = load_matrix(quantization, tensors)
+            matrix = load_matrix(format, tensors)
         except BadTensorError as exc:
             raise CorruptModelError(f"Tensor {names[exc.suffix]!r}: {exc}.") from exc
         shape = (matrix.codes if isinstance(matrix, Codes) else matrix).shape

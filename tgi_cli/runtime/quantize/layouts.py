@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tgi_cli.errors import ArgumentError
 from tgi_cli.kernels.linear import Codes
-from tgi_cli.runtime.config.quantization import Quantization, parse_quantization
+from tgi_cli.runtime.config.quantization import Awq, Gptq, parse_quantization
 from tgi_cli.runtime.config.quantize import QuantizeRecipe
 from tgi_cli.runtime.layers.quantization import load_matrix
 from tgi_cli.runtime.quantize.grid import QuantizedLinear
@@ -84,8 +84,10 @@ def read_layer(tensors: Mapping[str, Tensor], recipe: QuantizeRecipe) -> dict[st
 
 
 @cache
-def _format(recipe: QuantizeRecipe) -> Quantization:
-    return parse_quantization(quantization_config(recipe), "quantization_config")
+def _format(recipe: QuantizeRecipe) -> Awq | Gptq:
+    format = parse_quantization(quantization_config(recipe), "quantization_config")
+    assert isinstance(format, Awq | Gptq), format
+    return format
 
 
 def quantization_config(recipe: QuantizeRecipe) -> dict[str, object]:

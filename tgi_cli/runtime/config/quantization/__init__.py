@@ -1,13 +1,13 @@
 """Quantised checkpoints, by an allow-list: each format's own parser reads the keys that it knows.
 
-`Quantization` is one struct a format, with the tensors that a projection [N, K] lies in and the
-bytes that it takes. A new format is a file here, one in `runtime/layers/quantization`, and a line
-in both tables.
+A format is one struct, with the tensors that a projection [N, K] lies in and the bytes that it
+takes; a model's projections may be in more than one (`formats_of`). A new format is a file here,
+one in `runtime/layers/quantization`, and a line in both tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tgi_cli.errors import UnsupportedModelError
@@ -20,31 +20,37 @@ from tgi_cli.runtime.config.quantization.bitsandbytes import (
     parse_bitsandbytes,
 )
 from tgi_cli.runtime.config.quantization.compressed_tensors import (
+    CompressedByModule,
     IntQuantized,
     PackQuantized,
     parse_compressed_tensors,
 )
 from tgi_cli.runtime.config.quantization.fp8 import FloatQuantized, Fp8, parse_fp8
-from tgi_cli.runtime.config.quantization.gptq import Gptq, Marlin, parse_gptq
+from tgi_cli.runtime.config.quantization.gptq import Gptq, GptqByModule, Marlin, parse_gptq
+from tgi_cli.runtime.config.quantization.module_names import ModuleNames
 from tgi_cli.runtime.config.quantization.on_load import OnLoad
 
 __all__ = [
     "Awq",
     "BitsAndBytesInt8",
+    "CompressedByModule",
     "FloatQuantized",
     "Fp4",
     "Fp8",
     "Gptq",
+    "GptqByModule",
     "IntQuantized",
     "Marlin",
     "Nf4",
     "OnLoad",
     "PackQuantized",
     "Quantization",
+    "StoredFormat",
+    "formats_of",
     "parse_quantization",
 ]
 
-Quantization = (
+StoredFormat = (
     Awq
     | BitsAndBytesInt8
     | FloatQuantized
@@ -56,7 +62,8 @@ Quantization = (
     | Nf4
     | OnLoad
     | PackQuantized
-)
+)  # of one projection
+Quantization = StoredFormat | CompressedByModule | GptqByModule  # of a model
 
 _PARSERS: dict[str, Callable[[Fields], Quantization]] = {
     "awq": parse_awq,
@@ -94,3 +101,18 @@ def parse_quantization(
             hint="Use the model's original repository, or a GGUF file of it.",
         )
     return parser(fields)
+
+
+def formats_of(quantization: Quantization, modules: Iterable[str]) -> dict[str, StoredFormat]:
+    """Return the format of each of a model's projections that isn't plain, in their order."""
+    converted = quantization.converted_of(modules)
+    if not isinstance(quantization, CompressedByModule | GptqByModule):
+        return dict.fromkeys(converted, quantization)
+    rules = [(rule, ModuleNames(rule.modules)) for rule in quantization.rules]
+    formats: dict[str, StoredFormat] = {}
+    for module in converted:
+        meant = (rule.format for rule, names in rules if not rule.modules or module in names)
+        format = next(meant, None)
+        if format is not None:
+            formats[module] = format
+    return formats

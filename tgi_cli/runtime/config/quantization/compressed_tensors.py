@@ -29,6 +29,9 @@ from tgi_cli.runtime.config.quantization.values import (
     unsupported,
 )
 
+_ALL = "Linear"  # as a target: every projection
+_MAX_RULES = 64
+
 
 class PackQuantized(Format, frozen=True, kw_only=True, tag="pack-quantized"):
     """w[n, k] = (q - z) * s in 4 or 8 bits, with z and s of n and the group of k."""
@@ -89,44 +92,68 @@ class IntQuantized(Format, frozen=True, kw_only=True, tag="int-quantized"):
         return num_out * (num_in + (4 if self.is_symmetric else 8) * groups)
 
 
-def parse_compressed_tensors(fields: Fields) -> PackQuantized | IntQuantized | FloatQuantized:
-    """Read `quantization_config`: one group of settings for all linear layers."""
+class CompressedRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a group of settings says of its targets."""
+
+    modules: tuple[str, ...]  # names and patterns; empty: all that no rule before means
+    format: PackQuantized | IntQuantized | FloatQuantized | None  # None: they stay plain
+
+
+class CompressedByModule(Format, frozen=True, kw_only=True, tag="compressed-by-module"):
+    """The first rule that means a module decides; what none means stays plain."""
+
+    methods: ClassVar = PackQuantized.methods
+
+    rules: tuple[CompressedRule, ...]
+
+
+def parse_compressed_tensors(
+    fields: Fields,
+) -> PackQuantized | IntQuantized | FloatQuantized | CompressedByModule:
+    """Read `quantization_config`: groups of settings for all linear layers, or for some."""
     refuse_if_set(fields, "transform_config", "rotations of activations")
     sparsity = fields.section("sparsity_config")
     if sparsity is not None and sparsity.text("format") not in (None, "dense"):
         raise unsupported(fields, "sparse weights aren't supported")
-    group, weights = _the_group(fields)
-    refuse_if_set(weights, "dynamic", "scales computed while serving")
-    layout = group.text("format") or fields.text("format") or "none"
-    return msgspec.structs.replace(
-        _format_of(weights, layout),
-        unconverted=module_names(fields, "ignore"),
-        converted=_targets(group),
-    )
+    unconverted = module_names(fields, "ignore")
+    rules = _rules(fields)
+    only = rules[0].format if len(rules) == 1 else None
+    if only is not None:
+        return msgspec.structs.replace(only, unconverted=unconverted, converted=rules[0].modules)
+    if all(rule.format is None for rule in rules):
+        raise unsupported(fields, "config_groups must have a group with weights")
+    return CompressedByModule(rules=rules, unconverted=unconverted)
 
 
-def _the_group(fields: Fields) -> tuple[Fields, Fields]:
-    """Return the one group of settings, and what it says of weights."""
+def _rules(fields: Fields) -> tuple[CompressedRule, ...]:
+    """Return what the groups say: names and patterns before those that mean all linear layers."""
     groups = fields.section("config_groups")
-    names = () if groups is None else tuple(groups)
-    group = groups.section(names[0]) if groups is not None and len(names) == 1 else None
-    weights = None if group is None else group.section("weights")
-    if group is None or weights is None:
-        raise unsupported(
-            fields, f"config_groups must be one group with weights; there are {len(names)} groups"
-        )
-    return group, weights
-
-
-def _targets(group: Fields) -> tuple[str, ...]:
-    """Return the names and patterns of the modules that are converted; none if it is all."""
-    targets = module_names(group, "targets")
-    if targets == ("Linear",):
-        return ()
-    if not targets or not all(entry.startswith("re:") or "." in entry for entry in targets):
-        shown = ", ".join(targets)[:80]
-        raise unsupported(group, f"targets [{shown}] must be Linear, or names or patterns of some")
-    return targets
+    named, general = [], []
+    for name in groups or ():
+        assert groups is not None
+        group = groups.section(name)
+        if group is None:
+            continue
+        weights = group.section("weights")
+        targets = module_names(group, "targets")
+        modules = tuple(target for target in targets if target != _ALL)
+        if not targets or not all(each.startswith("re:") or "." in each for each in modules):
+            shown = ", ".join(targets)[:80]
+            raise unsupported(
+                group, f"targets [{shown}] must be Linear, or names or patterns of some"
+            )
+        format = None
+        if weights is not None:
+            refuse_if_set(weights, "dynamic", "scales computed while serving")
+            layout = group.text("format") or fields.text("format") or "none"
+            format = _format_of(weights, layout)
+        if modules:
+            named.append(CompressedRule(modules=modules, format=format))
+        if _ALL in targets:
+            general.append(CompressedRule(modules=(), format=format))
+    if len(named) + len(general) > _MAX_RULES:
+        raise fields.wrong("config_groups", f"{len(named)} groups", f"at most {_MAX_RULES} groups")
+    return (*named, *general[:1])
 
 
 def _format_of(weights: Fields, layout: str) -> PackQuantized | IntQuantized | FloatQuantized:

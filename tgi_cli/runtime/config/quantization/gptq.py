@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from tgi_cli.runtime.config.fields import Fields
 from tgi_cli.runtime.config.quantization.format import (
     HALVES,
@@ -16,6 +18,7 @@ from tgi_cli.runtime.config.quantization.format import (
     num_groups,
     num_words,
 )
+from tgi_cli.runtime.config.quantization.module_names import MAX_PATTERNS
 from tgi_cli.runtime.config.quantization.values import (
     check_bits,
     check_names,
@@ -25,7 +28,19 @@ from tgi_cli.runtime.config.quantization.values import (
 )
 
 BITS = (2, 3, 4, 8)
-_SKIP = "-:"
+_SKIP, _SET = "-:", "+:"  # before a pattern of `dynamic`; the second may be left out
+_STORED = frozenset({"bits", "group_size", "sym", "desc_act"})  # what `dynamic` may change
+_SOLVED = frozenset(
+    {
+        "act_group_aware",
+        "damp_auto_increment",
+        "damp_percent",
+        "gptaq",
+        "mse",
+        "static_groups",
+        "true_sequential",
+    }
+)
 
 
 class Gptq(Format, frozen=True, kw_only=True, tag="gptq"):
@@ -78,58 +93,108 @@ class Marlin(Format, frozen=True, kw_only=True, tag="marlin"):
         return num_out * (num_in // 2 + 4 * num_groups(num_in, self.group_size))
 
 
-def parse_gptq(fields: Fields) -> Gptq | Marlin:
+class GptqRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What gptqmodel's `dynamic` says of the modules that a pattern means."""
+
+    modules: tuple[str, ...]  # empty: all that no rule before means
+    format: Gptq | None  # None: they stay plain
+
+
+class GptqByModule(Format, frozen=True, kw_only=True, tag="gptq-by-module"):
+    """The first rule that means a module decides."""
+
+    methods: ClassVar = Gptq.methods
+
+    rules: tuple[GptqRule, ...]
+
+
+def parse_gptq(fields: Fields) -> Gptq | GptqByModule | Marlin:
     """Read `quantization_config`, or the same object in quantize_config.json."""
-    bits = check_bits(fields, "bits", BITS)
-    group_size = group_size_of(fields, "group_size")
-    is_symmetric = fields.flag("sym", default=True)
-    has_act_order = fields.flag("desc_act", default=False)
-    if fields.text("pack_dtype") not in (None, "int32"):
-        raise fields.wrong("pack_dtype", fields.get("pack_dtype"), "'int32'")
     layout = (
         fields.text("checkpoint_format")
         or fields.text("format")
         or ("marlin" if fields.flag("is_marlin_format", default=False) else "gptq")
     )
-    unconverted = module_names(fields, "modules_to_not_convert") + _skipped(fields)
-    converted = module_names(fields, "modules_in_block_to_quantize")
     if layout == "marlin" or fields.text("quant_method") == "marlin":
-        if bits != 4 or not is_symmetric or has_act_order:
-            raise unsupported(
-                fields,
-                "Marlin's order holds 4 bits, symmetric, without desc_act; it says bits "
-                f"{bits}, sym {is_symmetric}, desc_act {has_act_order}",
-            )
-        return Marlin(
-            group_size=group_size,
-            unconverted=unconverted,
-            converted=converted,
-        )
-    if layout not in ("gptq", "gptq_v2"):
+        format: Gptq | Marlin = _marlin(fields)
+    elif layout in ("gptq", "gptq_v2"):
+        format = _gptq(fields, layout)
+    else:
         raise unsupported(
             fields,
             f"checkpoint_format {layout[:40]!r}; this build reads gptq, gptq_v2 and marlin",
         )
+    unconverted = module_names(fields, "modules_to_not_convert")
+    converted = module_names(fields, "modules_in_block_to_quantize")
+    rules = _rules(fields, layout, format)
+    if all(rule.format is None for rule in rules):
+        skipped = tuple(name for rule in rules for name in rule.modules)
+        return msgspec.structs.replace(
+            format, unconverted=unconverted + skipped, converted=converted
+        )
+    assert isinstance(format, Gptq), "Marlin's have only rules that skip"
+    rules = (*rules, GptqRule(modules=(), format=format))
+    return GptqByModule(rules=rules, unconverted=unconverted, converted=converted)
+
+
+def _marlin(fields: Fields) -> Marlin:
+    bits = check_bits(fields, "bits", BITS)
+    is_symmetric = fields.flag("sym", default=True)
+    has_act_order = fields.flag("desc_act", default=False)
+    if bits != 4 or not is_symmetric or has_act_order:
+        raise unsupported(
+            fields,
+            "Marlin's order holds 4 bits, symmetric, without desc_act; it says bits "
+            f"{bits}, sym {is_symmetric}, desc_act {has_act_order}",
+        )
+    return Marlin(group_size=group_size_of(fields, "group_size"))
+
+
+def _gptq(fields: Fields, layout: str) -> Gptq:
+    if fields.text("pack_dtype") not in (None, "int32"):
+        raise fields.wrong("pack_dtype", fields.get("pack_dtype"), "'int32'")
     return Gptq(
-        bits=bits,
-        group_size=group_size,
-        is_symmetric=is_symmetric,
-        has_act_order=has_act_order,
+        bits=check_bits(fields, "bits", BITS),
+        group_size=group_size_of(fields, "group_size"),
+        is_symmetric=fields.flag("sym", default=True),
+        has_act_order=fields.flag("desc_act", default=False),
         stores_zero_minus_one=layout == "gptq",
         borrows=layout == "gptq" and _is_by_gptqmodel(fields),
-        unconverted=unconverted,
-        converted=converted,
     )
 
 
-def _skipped(fields: Fields) -> tuple[str, ...]:
-    """Return the patterns of modules that gptqmodel's `dynamic` leaves plain (`-:`)."""
-    rules = tuple(fields.section("dynamic") or ())
-    if not all(rule.startswith(_SKIP) for rule in rules):
-        raise unsupported(
-            fields, "'dynamic' (settings of its own for some modules) isn't supported"
-        )
-    return check_names(fields, "dynamic", [f"re:{rule.removeprefix(_SKIP)}" for rule in rules])
+def _rules(fields: Fields, layout: str, usual: Gptq | Marlin) -> tuple[GptqRule, ...]:
+    """Read gptqmodel's `dynamic`: patterns of modules that stay plain (`-:`), or differ.
+
+    What it says of how they were solved, and not of how they are stored, doesn't matter here.
+    """
+    settings = fields.section("dynamic")
+    rules = []
+    for name in settings or ():
+        assert settings is not None
+        pattern = f"re:{name.removeprefix(_SKIP).removeprefix(_SET)}"
+        modules = check_names(fields, "dynamic", [pattern])
+        changes = settings.section(name)
+        if name.startswith(_SKIP):
+            rules.append(GptqRule(modules=modules, format=None))
+        elif isinstance(usual, Gptq):
+            rules.append(GptqRule(modules=modules, format=_changed(fields, layout, changes)))
+        else:
+            raise unsupported(fields, "'dynamic' settings beside Marlin's order aren't supported")
+    if len(rules) > MAX_PATTERNS:
+        raise fields.wrong("dynamic", f"{len(rules)} patterns", f"at most {MAX_PATTERNS} patterns")
+    return tuple(rules)
+
+
+def _changed(fields: Fields, layout: str, changes: Fields | None) -> Gptq:
+    """Return the format of modules with settings of their own."""
+    found = {} if changes is None else {key: changes.get(key) for key in changes}
+    unknown = sorted(set(found) - _STORED - _SOLVED)
+    if unknown:
+        raise unsupported(fields, f"'dynamic' changes {unknown[0][:40]!r} of some modules")
+    stored = {key: value for key, value in found.items() if key in _STORED}
+    whole = {key: fields.get(key) for key in fields}
+    return _gptq(Fields(whole | stored, f"{fields.source}: dynamic"), layout)
 
 
 def _is_by_gptqmodel(fields: Fields) -> bool:

@@ -1,8 +1,8 @@
 """Lists of modules in a checkpoint's configuration: which projections do they mean?
 
 An entry is a run of dotted parts, such as `lm_head`, `layers.0` or a whole name; or, with `re:`
-before it, a pattern of letters, `.`, `\\.`, `.*`, `^` and `$`, which is all that checkpoints use.
-Matching takes time in proportion to both lengths: no regular expression of a checkpoint runs.
+before it, a pattern of letters, `.`, `\\.`, `.*`, `(a|b)`, `^` and `$`, which is what checkpoints
+use. Matching takes time in proportion to both lengths: no regular expression of a checkpoint runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterable
 MAX_PATTERNS = 256
 _PATTERN = "re:"
 _TOKEN = re.compile(r"\.\*|\.|\\\.|[\w-]")
+_CHOICE = re.compile(r"(?<!\\)\((?:\?:)?([^()]*)\)(?![*+?{])")
+_MAX_CHOICES = 64  # in one pattern, multiplied out
 
 
 class ModuleNames:
@@ -21,7 +23,12 @@ class ModuleNames:
     def __init__(self, entries: Iterable[str]) -> None:
         entries = tuple(entries)
         self._runs = frozenset(entry for entry in entries if not entry.startswith(_PATTERN))
-        self._patterns = [tokens_of(entry) for entry in entries if entry.startswith(_PATTERN)]
+        self._patterns = [
+            tokens
+            for entry in entries
+            if entry.startswith(_PATTERN)
+            for tokens in patterns_of(entry)
+        ]
 
     def __contains__(self, module: str) -> bool:
         parts = module.split(".")
@@ -35,8 +42,10 @@ class ModuleNames:
         )
 
 
-def tokens_of(entry: str) -> list[str]:
-    """Split a pattern: letters as they are, "any" for one of any kind, "all" for any number.
+def patterns_of(entry: str) -> list[list[str]]:
+    """Split a pattern into tokens, once for each choice of what is between `(`, `|` and `)`.
+
+    Tokens are letters as they are, "any" for one of any kind, "all" for any number.
 
     Raises:
         ValueError: it holds something else.
@@ -44,12 +53,31 @@ def tokens_of(entry: str) -> list[str]:
     body = entry.removeprefix(_PATTERN).removeprefix("^")
     is_whole = body.endswith("$") and not body.endswith("\\$")
     body = body.removesuffix("$") if is_whole else body
-    tokens = _TOKEN.findall(body)
-    if "".join(tokens) != body:
-        raise ValueError(f"the pattern {entry[:80]!r} has parts that aren't supported")
     names = {".*": "all", ".": "any", "\\.": "."}
-    found = [names.get(token, token) for token in tokens]
-    return found if is_whole else [*found, "all"]  # a pattern needs to match the beginning only
+    patterns = []
+    for choice in _choices(body, entry):
+        tokens = _TOKEN.findall(choice)
+        if "".join(tokens) != choice:
+            raise ValueError(f"the pattern {entry[:80]!r} has parts that aren't supported")
+        found = [names.get(token, token) for token in tokens]
+        # A pattern needs to match the beginning only.
+        patterns.append(found if is_whole else [*found, "all"])
+    return patterns
+
+
+def _choices(body: str, entry: str) -> list[str]:
+    """Multiply `(a|b)` out: the bodies without parentheses that it stands for."""
+    bodies = [body]
+    while any(_CHOICE.search(each) for each in bodies):
+        bodies = [
+            each[: found.start()] + part + each[found.end() :] if found else each
+            for each in bodies
+            for found in [_CHOICE.search(each)]
+            for part in (found[1].split("|") if found else [""])
+        ]
+        if len(bodies) > _MAX_CHOICES:
+            raise ValueError(f"the pattern {entry[:80]!r} has over {_MAX_CHOICES} choices")
+    return bodies
 
 
 def _matches(tokens: list[str], text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.fields import Fields
-from tgi_cli.runtime.config.quantization.module_names import MAX_PATTERNS, tokens_of
+from tgi_cli.runtime.config.quantization.module_names import MAX_PATTERNS, patterns_of
 
 MAX_GROUP_SIZE = 1 << 18
 _MAX_NAMES = 1 << 16
@@ -50,7 +50,7 @@ def check_names(fields: Fields, key: str, value: object) -> tuple[str, ...]:
         raise fields.wrong(key, f"{len(patterns)} patterns", f"at most {MAX_PATTERNS} patterns")
     for pattern in patterns:
         try:
-            tokens_of(pattern)
+            patterns_of(pattern)
         except ValueError as exc:
             raise unsupported(fields, f"{key}: {exc}") from exc
     return tuple(names)

@@ -26,7 +26,7 @@ from tgi_cli.runtime.config.quantization import (
     Nf4,
     OnLoad,
     PackQuantized,
-    Quantization,
+    StoredFormat,
 )
 from tgi_cli.runtime.config.quantization.on_load import Method
 from tgi_cli.runtime.layers.quantization import bitsandbytes
@@ -61,7 +61,7 @@ def _quantize(format: OnLoad, tensors: Mapping[str, Tensor]) -> Tensor | Codes:
     return _METHODS[format.method](tensors["weight"])
 
 
-_LOADERS: dict[type[Quantization], Loader] = {
+_LOADERS: dict[type[StoredFormat], Loader] = {
     Awq: _on_grid(read_awq),
     BitsAndBytesInt8: bitsandbytes.read_int8,
     FloatQuantized: read_fp8,
@@ -76,7 +76,7 @@ _LOADERS: dict[type[Quantization], Loader] = {
 }
 
 
-def load_matrix(format: Quantization, tensors: Mapping[str, Tensor]) -> Tensor | Codes:
+def load_matrix(format: StoredFormat, tensors: Mapping[str, Tensor]) -> Tensor | Codes:
     """Return the matrix [N, K] of one projection; `tensors` go by the names that `format` gives.
 
     Raises:
