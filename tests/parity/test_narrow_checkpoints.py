@@ -14,6 +14,7 @@ from tests.builders.narrow import NARROW, write_loaded, write_narrow
 from tests.parity.test_quantized_checkpoints import (
     PROMPT,
     assert_alike,
+    assert_as_planned,
     config_of,
     logits_of,
     needs_native,
@@ -65,6 +66,14 @@ def test_blocks_that_run_over_the_ends_of_rows_are_told(
     make_runner(config_of(packed))
 
     assert "event=dequantised projections=2:" in caplog.text  # down, of two layers
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["nf4", "nf4-blocks-over-rows"])
+def test_four_bits_take_the_memory_that_was_planned(name: str, tmp_path: Path) -> None:
+    packed, _ = write_narrow(tmp_path, NARROW[name], vocab_size=320, dtype=torch.float16)
+
+    assert_as_planned(packed)
 
 
 @needs_native

@@ -114,6 +114,32 @@ def test_one_scale_of_a_whole_tensor_is_read():
     assert torch.equal(widened(load_matrix(format, tensors)), grid.weights())
 
 
+def test_zero_points_that_are_stored_count_whatever_is_said_of_symmetry():
+    grid = random_grid(40, 96, 32, lowest_zero=1)
+    assert len(grid.z.unique()) > 2
+    packed = PackQuantized(bits=4, group_size=32, is_symmetric=True)
+    tensors = pack_compressed(grid, 4, is_symmetric=False)
+    loose = {**tensors, "weight_zero_point": (grid.z - 8).to(torch.int8)}
+    said = gptq(is_symmetric=True, stores_zero_minus_one=True)
+
+    matrices = [
+        load_matrix(packed, tensors),
+        load_matrix(packed, loose),
+        load_matrix(said, pack_gptq(grid, 4, version=1)),
+    ]
+
+    assert all(torch.equal(widened(matrix), grid.weights()) for matrix in matrices)
+
+
+def test_loose_zero_points_beyond_the_codes_are_refused():
+    grid = random_grid(40, 96, 32, is_symmetric=True)
+    tensors = pack_compressed(grid, 4, is_symmetric=True)
+    tensors["weight_zero_point"] = torch.full((40, 3), 8, dtype=torch.int8)
+
+    with pytest.raises(BadTensorError, match="no zero points of 4 bits"):
+        load_matrix(PackQuantized(bits=4, group_size=32, is_symmetric=True), tensors)
+
+
 @pytest.mark.parametrize("has_act_order", [True, False])
 def test_a_product_is_that_of_the_plain_weights(has_act_order):
     grid = random_grid(64, 160, 32)

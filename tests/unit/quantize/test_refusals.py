@@ -130,6 +130,11 @@ def test_a_calibration_file_that_is_too_short_is_named(model: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x.txt", "x" * 5000])
+def test_a_calibration_file_that_is_not_there_is_refused(name, model: Path, tmp_path: Path) -> None:
+    refused(model, tmp_path / "out", ArgumentError, "no such file", calibration=name)
+
+
 def test_windows_longer_than_the_context_are_refused(model: Path, tmp_path: Path) -> None:
     refused(model, tmp_path / "out", ArgumentError, "a context of 256", sequence_length=257)
     run_quantize(model, tmp_path / "out", method="rtn", sequence_length=257)  # has no windows

@@ -24,7 +24,6 @@ from tgi_cli.runtime.config.gguf_config import parse_gguf_metadata
 from tgi_cli.runtime.config.hf_config import parse_hf_config
 from tgi_cli.runtime.config.model_config import ModelConfig, TextAssets, WeightsSource
 from tgi_cli.runtime.config.quantization import Quantization
-from tgi_cli.runtime.config.quantization.format import HEAD
 from tgi_cli.runtime.config.stored_tensors import num_parameters
 from tgi_cli.runtime.hub.check_tensors import check_tensors
 from tgi_cli.runtime.hub.convert.names import pickle_files
@@ -35,7 +34,7 @@ from tgi_cli.runtime.hub.gguf_parts import open_gguf
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_eos_token_ids, gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_json
 from tgi_cli.runtime.hub.model_path import local_path
-from tgi_cli.runtime.hub.quantization_files import read_quantization
+from tgi_cli.runtime.hub.quantization_files import as_stored, read_quantization
 from tgi_cli.runtime.hub.text_files import eos_token_ids, read_text_assets, with_tokenizer_config
 from tgi_cli.runtime.hub.weights_reader import WeightsReader
 
@@ -181,8 +180,7 @@ def _checked_weights(
     )
     reader = WeightsReader(source)
     if quantization is not None:
-        has_codes = not reader.parts_of(HEAD) <= {"weight", "bias"}
-        quantization = msgspec.structs.replace(quantization, converts_head=has_codes)
+        quantization = as_stored(quantization, config, reader)
     check_tensors(config, reader, quantization)
     return msgspec.structs.replace(
         source,

@@ -10,6 +10,7 @@ from tgi_cli.runtime.hub.demo import DEMO_ID, demo_path
 from tgi_cli.runtime.hub.gguf_file import GgufFile
 from tgi_cli.runtime.hub.gguf_tokenizer import gguf_text_assets
 from tgi_cli.runtime.hub.json_files import read_text
+from tgi_cli.runtime.hub.model_path import local_path
 from tgi_cli.runtime.hub.text_files import read_text_assets
 
 
@@ -24,13 +25,13 @@ def read_tokenizer(name: str, *, may_fetch: bool = False) -> TextAssets:
     """
     if name == DEMO_ID:
         return _of_gguf(demo_path())
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = local_path(name)
+    if path is not None and path.is_dir():
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1 and not (path / "tokenizer.json").exists():
             return _of_gguf(ggufs[0])
         return read_text_assets(path, None)
-    if path.is_file():
+    if path is not None and path.is_file():
         if path.suffix == ".gguf":
             return _of_gguf(path)
         return TextAssets(tokenizer_json=read_text(path))

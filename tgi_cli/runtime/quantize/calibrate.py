@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +65,11 @@ def _named_text(asked: str | None) -> tuple[str, str]:
     """Return a text and what it is called."""
     if asked in (None, TEXT_NAME):
         return TEXT_NAME, calibration_text()
-    path = Path(asked).expanduser()
-    if not path.is_file():
+    # The functions of `os.path` answer where those of `Path` raise: no such user, a name too long.
+    path = Path(os.path.expanduser(asked))
+    if not os.path.isfile(path):
         raise ArgumentError(
-            f"--calibration {path.name}: no such file, and no text that ships ({TEXT_NAME})."
+            f"--calibration {path.name[:200]}: no such file, and no text that ships ({TEXT_NAME})."
         )
     return path.name, read_text(path)
 

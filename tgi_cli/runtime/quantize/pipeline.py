@@ -20,6 +20,7 @@ from tgi_cli.runtime.config.facts import HardwareFacts
 from tgi_cli.runtime.config.quantize import QuantizeOptions, QuantizeRecipe, decide
 from tgi_cli.runtime.config.quantize.options import DEFAULT_DAMP
 from tgi_cli.runtime.hub.locate import LocatedModel, locate_model
+from tgi_cli.runtime.hub.model_path import local_path
 from tgi_cli.runtime.hub.push import check_push, push_folder
 from tgi_cli.runtime.hub.safetensors_writer import write_file
 from tgi_cli.runtime.platforms import cpu
@@ -248,8 +249,8 @@ def make_solver(recipe: QuantizeRecipe) -> MakeSolver:
 
 def public_name(model_id: str) -> str:
     """Return a model's name for a report that may be published: of a path only the last part."""
-    path = Path(model_id).expanduser()
-    return path.absolute().name if path.exists() else model_id
+    path = local_path(model_id)
+    return model_id if path is None else path.absolute().name
 
 
 def _recipe_fields(recipe: QuantizeRecipe) -> dict[str, str | int | float | bool | None]:

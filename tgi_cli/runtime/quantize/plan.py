@@ -34,6 +34,16 @@ _SLACK_BYTES = 64_000_000  # of disk
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What each of the two parts takes at most, one after the other."""
+
+    solving_bytes: int
+    measuring_bytes: int  # 0: nothing is measured
+    window_bytes: int  # of solving, for each calibration window
+    num_windows: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """Sizes in bytes. `flops` is a rough count of what there is to compute."""
 
@@ -41,9 +51,14 @@ class RunPlan:
     shapes: dict[str, tuple[int, int]]  # [N, K] of a layer's projections
     source_bytes: int
     output_bytes: int  # of the weights that are written
-    memory_bytes: int  # at most, while it solves or measures
+    memory: Memory
     disk_bytes: int  # at most, of OUTPUT.partial
     flops: float
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most at any time."""
+        return max(self.memory.solving_bytes, self.memory.measuring_bytes)
 
     @property
     def num_quantized(self) -> int:
@@ -85,7 +100,7 @@ def make_plan(
         shapes=shapes,
         source_bytes=source.located.weights.num_bytes,
         output_bytes=output_bytes,
-        memory_bytes=_memory(source, recipe, shapes, output_bytes, num_evaluated_tokens),
+        memory=_memory(source, recipe, shapes, output_bytes, num_evaluated_tokens),
         disk_bytes=output_bytes + config.num_layers * layer_bytes + _SLACK_BYTES,
         flops=_solving_flops(recipe, shapes) * config.num_layers
         + 2.0 * num_params * config.num_layers * num_evaluated_tokens * 3,
@@ -100,9 +115,23 @@ def check_memory(plan: RunPlan, max_memory: int | None, available: int) -> None:
         raise CapacityError(
             f"Quantising needs {show_bytes(plan.memory_bytes)} of memory; {show_bytes(limit)} "
             f"{reason}.",
-            hint="Lower --num-samples, --sequence-length or --evaluation-samples, or add "
-            "--no-evaluation.",
+            hint=_memory_hint(plan.memory, limit),
         )
+
+
+def _memory_hint(memory: Memory, limit: int) -> str:
+    """Say what would fit."""
+    solving = memory.solving_bytes
+    without_windows = solving - memory.num_windows * memory.window_bytes
+    is_measuring_too_much = memory.measuring_bytes > limit
+    if solving <= limit:
+        return f"Measuring takes it, and solving {show_bytes(solving)}: add --no-evaluation."
+    if memory.num_windows and without_windows + memory.window_bytes <= limit:
+        num_fitting = (limit - without_windows) // memory.window_bytes
+        also = ", and add --no-evaluation" if is_measuring_too_much else ""
+        return f"Use --num-samples {num_fitting}, or shorter sequences{also}."
+    least = show_bytes(without_windows + (memory.window_bytes if memory.num_windows else 0))
+    return f"One layer takes {least}, whatever the options are: use a machine with more memory."
 
 
 def check_disk(plan: RunPlan, output: Path) -> None:
@@ -170,18 +199,17 @@ def _memory(
     shapes: dict[str, tuple[int, int]],
     output_bytes: int,
     num_evaluated_tokens: int,
-) -> int:
+) -> Memory:
     config = source.config
     layer = 4 * sum(n * k for n, k in shapes.values())
     widest = max(k for _, k in shapes.values())
-    tokens = recipe.num_samples * recipe.sequence_length
     hidden = config.hidden_size
     streams = (_STREAMS - 1 + _aims(recipe)) * hidden + shapes["self_attn.o_proj"][1]
-    activations = 4 * tokens * streams if recipe.is_calibrated else 0
     grams = _GRAM_COPIES * widest * widest * 4 if recipe.is_calibrated else 0
     together = max(TOKENS_TOGETHER, recipe.sequence_length)
-    window = 4 * together * (3 * widest + 2 * hidden)
-    solving = _LAYER_COPIES * layer + grams + activations + window
+    chunk = 4 * together * (3 * widest + 2 * hidden)
+    window = 4 * recipe.sequence_length * streams
+    solving = _LAYER_COPIES * layer + grams + chunk + recipe.num_samples * window
     measuring = 0
     if num_evaluated_tokens:
         item = _ITEM_BYTES[config.checkpoint_dtype]
@@ -189,8 +217,8 @@ def _memory(
         rounded = config.num_layers * layer  # plain rounding is measured in fp32
         head = config.vocab_size * config.hidden_size * item
         kept = num_evaluated_tokens * config.hidden_size * 4
-        measuring = max(whole, output_bytes, rounded + head) + head + kept
-    return max(solving, measuring) + _PROGRAM_BYTES
+        measuring = max(whole, output_bytes, rounded + head) + head + kept + _PROGRAM_BYTES
+    return Memory(solving + _PROGRAM_BYTES, measuring, window, recipe.num_samples)
 
 
 def _solving_flops(recipe: QuantizeRecipe, shapes: dict[str, tuple[int, int]]) -> float:

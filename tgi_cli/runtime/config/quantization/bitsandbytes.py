@@ -42,6 +42,7 @@ class _FourBits(Format, frozen=True, kw_only=True):
     """
 
     is_nested: bool
+    block_size: int = 64  # as the files have it: the configuration doesn't say
 
     @property
     def state_name(self) -> str:
@@ -65,10 +66,9 @@ class _FourBits(Format, frozen=True, kw_only=True):
         return tensors
 
     def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
-        # Blocks of 64 are usual, and how large they are only the weights' own files say.
-        if num_in % 64:
+        if num_in % self.block_size:  # rows that share blocks are dequantised
             return num_out * num_in * plain_bytes
-        return num_out * (num_in // 2 + 4 * num_in // 64)
+        return num_out * (num_in // 2 + 4 * num_in // self.block_size)
 
 
 class Nf4(_FourBits, frozen=True, kw_only=True, tag="bitsandbytes-nf4"):
@@ -93,6 +93,11 @@ def parse_bitsandbytes(fields: Fields) -> BitsAndBytesInt8 | Nf4 | Fp4:
         raise fields.wrong("bnb_4bit_quant_type", kind, "'nf4' or 'fp4'")
     format = Nf4 if kind == "nf4" else Fp4
     return format(is_nested=is_nested, unconverted=unconverted)
+
+
+def block_size_of(num_weights: int, num_blocks: int) -> int | None:
+    """Return the size of the blocks that so many weights are cut into; None if none fits."""
+    return next((size for size in BLOCK_SIZES if -(-num_weights // size) == num_blocks), None)
 
 
 def _any_of(shapes: tuple[tuple[int, ...], ...], dtypes: frozenset[str]) -> StoredTensor:

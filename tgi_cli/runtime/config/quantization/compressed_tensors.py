@@ -51,10 +51,14 @@ class PackQuantized(Format, frozen=True, kw_only=True, tag="pack-quantized"):
         tensors = {
             "weight_packed": StoredTensor((num_out, words), INT32),
             "weight_scale": StoredTensor(scale_shape, HALVES),
+            # Some writers store zero points of symmetric weights too, older ones without packing.
+            "weight_zero_point": StoredTensor(
+                (-(-num_out * self.bits // 32), groups),
+                INT32 | INT8,
+                is_required=not self.is_symmetric,
+                other_shapes=(scale_shape,),
+            ),
         }
-        if not self.is_symmetric:
-            zero_words = -(-num_out * self.bits // 32)
-            tensors["weight_zero_point"] = StoredTensor((zero_words, groups), INT32)
         if self.has_act_order:
             tensors["weight_g_idx"] = StoredTensor((num_in,), INT32)
         return tensors
@@ -79,13 +83,11 @@ class IntQuantized(Format, frozen=True, kw_only=True, tag="int-quantized"):
     def tensors(self, num_out: int, num_in: int) -> dict[str, StoredTensor]:
         groups = num_groups(num_in, self.group_size)
         scale_shape = (1,) if self.has_one_scale else (num_out, groups)
-        tensors = {
+        return {
             "weight": StoredTensor((num_out, num_in), INT8),
             "weight_scale": StoredTensor(scale_shape, HALVES),
+            "weight_zero_point": StoredTensor(scale_shape, INT8, is_required=not self.is_symmetric),
         }
-        if not self.is_symmetric:
-            tensors["weight_zero_point"] = StoredTensor(scale_shape, INT8)
-        return tensors
 
     def num_bytes(self, num_out: int, num_in: int, plain_bytes: int) -> int:
         groups = num_groups(num_in, self.group_size)

@@ -25,9 +25,9 @@ def read_int8(format: IntQuantized, tensors: Mapping[str, Tensor]) -> GroupedCod
     """Return the codes of compressed-tensors' int-quantized weight."""
     codes = _unsigned(tensors["weight"])
     scales = check_scales("weight_scale", tensors["weight_scale"])
-    zeros = torch.zeros_like(scales, dtype=torch.int8)
-    if not format.is_symmetric:
-        zeros = tensors["weight_zero_point"]
+    zeros = tensors.get("weight_zero_point")
+    if zeros is None:
+        zeros = torch.zeros_like(scales, dtype=torch.int8)
     if format.has_one_scale:
         scales, zeros = (each.expand(len(codes), 1) for each in (scales, zeros))
     return GroupedCodes(codes, _unsigned(zeros).int(), scales.contiguous(), bits=8)
