@@ -28,6 +28,9 @@ MAX_SHARED_BYTES = {"sm_80": 163 << 10, "sm_90": 227 << 10, "gfx942": 64 << 10}
 
 _TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)")
+_LABEL = re.compile(r"^(\.L\w+):")
+_BRANCH = re.compile(r"(?:\bBRA\b.*?`\(|s_c?branch\w*\s+)(\.L\w+)")
+_AMD_INSTRUCTION = re.compile(r"^\s+[a-z]\w+")
 _MMA = r"[HIQD]G?MMA|UTC\w*MMA|v_mfma"
 _LOADS = r"LDG(STS)?\.|UTMALDG|(global|buffer)_load"
 _devices = itertools.count()  # kernels are cached by device number, so each call gets a new one
@@ -46,6 +49,7 @@ class Facts:
     mma: dict[str, int]  # matrix instructions, how many of each
     loads: dict[str, int]  # of global memory
     num_instructions: int
+    loop_instructions: int  # of the longest loop that holds no other: one turn, of each warp
     assembly: str = field(repr=False, default="")
 
     @property
@@ -109,8 +113,31 @@ def _facts(target: str, metadata: dict[str, Any], files: dict[str, str]) -> Fact
         mma={name: n for name, n in sorted(names.items()) if re.match(_MMA, name)},
         loads={name: n for name, n in sorted(names.items()) if re.match(_LOADS, name)},
         num_instructions=sum(names.values()),
+        loop_instructions=loop_instructions(assembly),
         assembly=assembly,
     )
+
+
+def loop_instructions(assembly: str) -> int:
+    """Return how many instructions the longest innermost loop has; 0 if there is none."""
+    begins: dict[str, int] = {}  # at which instruction, by label
+    loops: list[tuple[int, int]] = []
+    place = 0
+    for line in assembly.splitlines():
+        if label := _LABEL.match(line):
+            begins[label[1]] = place
+            continue
+        place += bool(_INSTRUCTION.search(line) or _AMD_INSTRUCTION.match(line))
+        branch = _BRANCH.search(line)
+        if branch and branch[1] in begins:
+            loops.append((begins[branch[1]], place))
+    innermost = [
+        (begin, end)
+        for begin, end in loops
+        if not any((begin, end) != (b, e) and begin <= b and e <= end for b, e in loops)
+    ]
+    # A program ends in a loop of one branch to itself, which is never entered.
+    return max((end - begin for begin, end in innermost if end - begin > 1), default=0)
 
 
 def _run(tool: str, path: Path, *flags: str) -> str:

@@ -53,6 +53,7 @@ def products(
                 number,
             ),
             num_programs=work.grid[0] * work.grid[1],
+            loop_turns=work.blocks_per_slice * (1 if work.is_split else work.num_slices),
             bytes_in_flight=int(tile_bytes * (work.tile.num_stages - 1)),
             expected_fraction=prefill_fraction if is_large else decode_fraction,
             reason=prefill_reason if is_large else decode_reason,

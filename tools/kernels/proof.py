@@ -34,6 +34,7 @@ class Proof:
             workload.cost,
             num_programs=workload.num_programs,
             bytes_in_flight=workload.bytes_in_flight,
+            loop_turns=workload.loop_turns,
         )
 
     @property
@@ -44,10 +45,10 @@ class Proof:
 def prove(workload: Workload, gpu: Gpu) -> Proof:
     """Return what the compiler makes of `workload` for `gpu`'s target."""
     facts = compile_calls(gpu.target, lambda: workload.make("meta").run())
-    return Proof(workload, gpu, facts, list(_broken(workload, facts)))
+    return Proof(workload, gpu, facts, list(broken(workload, facts)))
 
 
-def _broken(workload: Workload, facts: list[Facts]) -> list[str]:
+def broken(workload: Workload, facts: list[Facts]) -> list[str]:
     if not facts:
         return ["no kernel was launched"]
     broken = []
