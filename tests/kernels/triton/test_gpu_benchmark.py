@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_kernels
+from benchmarks import gpu, gpu_engine, gpu_kernels
+from tests.builders.engine import VOCAB_SIZE, make_engine
 from tools.kernels.roofline import GPUS, Cost
 from tools.kernels.workload import Call, Workload
 
@@ -125,3 +126,18 @@ def test_without_a_gpu_it_says_why_and_exits_with_2(monkeypatch, capsys) -> None
 
     assert ended.value.code == 2
     assert capsys.readouterr().err == "Not run: torch finds no GPU, or no driver for one.\n"
+
+
+def test_the_engines_rows_count_what_was_generated_and_computed() -> None:
+    engine, runner = make_engine(
+        num_blocks=2000, max_step_tokens=2048, max_running=32, max_total_tokens=1100
+    )
+    ticks = iter(range(10_000))
+
+    rows = list(gpu_engine.EngineBenchmark(engine, VOCAB_SIZE, lambda: next(ticks)).rows())
+
+    # A second by this clock passes while each measurement runs; the first token came before it.
+    assert rows[0] == ("decode, 1 at once", "127", "7.87")
+    assert rows[2] == ("decode, 32 at once", f"{32 * 127:,}", "7.87")
+    assert rows[3] == ("prefill, 1000 tokens", "1,000", "1e+03")
+    assert len(runner.plans) == 2 * (3 * 128 + 1)
