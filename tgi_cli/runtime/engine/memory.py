@@ -18,6 +18,7 @@ import msgspec
 from tgi_cli.errors import CapacityError
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.config.start_notes import show_bytes
+from tgi_cli.runtime.engine.loaded import too_many_prefill_tokens
 from tgi_cli.runtime.engine.plan import Chunk, StepPlan
 from tgi_cli.runtime.engine.sequence import Sequence
 from tgi_cli.runtime.ipc.messages import NewRequest
@@ -143,14 +144,6 @@ def with_blocks(config: EngineConfig, num_blocks: int) -> EngineConfig:
         max_total_tokens=min(config.max_total_tokens, num_tokens),
         max_step_tokens=min(config.max_step_tokens, num_tokens),
         cuda_graphs=tuple(sorted({min(size, max_running) for size in config.cuda_graphs})),
-    )
-
-
-def too_many_prefill_tokens(config: EngineConfig) -> CapacityError:
-    """Return TGI's error for a warm-up that runs out of memory."""
-    return CapacityError(
-        f"Not enough memory to handle {config.max_step_tokens} prefill tokens. "
-        "You need to decrease `--max-batch-prefill-tokens`"
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tgi_cli.errors import CapacityError, EngineDiedError, StartError
+from tgi_cli.errors import EngineDiedError, StartError
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.ipc.channel import EngineChannel, PeerGone
 from tgi_cli.runtime.ipc.messages import (
@@ -37,6 +37,7 @@ from tgi_cli.runtime.platforms import cpu
 
 if TYPE_CHECKING:
     from tgi_cli.runtime.engine.engine import Engine
+    from tgi_cli.runtime.engine.loaded import Loaded
 
 _log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -85,57 +86,30 @@ def _serve(channel: EngineChannel) -> int:
 def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
     """Load the model and run its first steps."""
     # Imported here, and not above, because torch reads the thread settings when it is loaded.
-    from tgi_cli.kernels import native
-    from tgi_cli.kernels.paged_attention import choose as choose_attention
     from tgi_cli.runtime.engine.determinism import Determinism
-    from tgi_cli.runtime.engine.engine import Engine
-    from tgi_cli.runtime.engine.runner import Runner
-    from tgi_cli.runtime.models.loader import load_model
 
     started_at = time.monotonic()
-    if not config.custom_kernels:
-        native.turn_off()
     cpu.set_num_threads(config.num_threads)
-    try:
-        attention = choose_attention(
-            config.model.num_heads, config.model.num_kv_heads, config.model.head_dim
-        )
-        model = load_model(config.model, config.weights, config.dtype, attention)
-    except MemoryError as exc:
-        raise CapacityError(
-            "The model's weights don't fit this machine's memory.",
-            hint="Use a smaller or a quantised model, or free memory.",
-        ) from exc
-    try:
-        runner = Runner(config, model, attention)
-        engine = Engine(config, runner)
-    except MemoryError as exc:
-        raise CapacityError(
-            f"The system grants no memory for a KV cache of {config.num_blocks} blocks.",
-            hint="Lower --max-batch-total-tokens.",
-        ) from exc
-    _log.info("Warming up model")
-    try:
-        engine.warm_up()
-    except RuntimeError as exc:
-        _log.exception("event=warm_up_failed")
-        raise CapacityError(
-            f"Not enough memory to handle {config.max_step_tokens} prefill tokens. "
-            "You need to decrease `--max-batch-prefill-tokens`"
-        ) from exc
+    loaded = _load(config)
     if config.verify_determinism:
-        Determinism(runner, config).verify()
+        Determinism(loaded.runner, loaded.config).verify()
         _log.info("event=determinism_verified")
     # What is there now stays; without this the collector would walk through all of torch again.
     gc.collect()
     gc.freeze()
-    return engine, EngineReady(
-        num_blocks=config.num_blocks,
-        block_size=config.block_size,
-        weights_bytes=model.num_bytes,
+    return loaded.engine, EngineReady(
+        num_blocks=loaded.config.num_blocks,
+        block_size=loaded.config.block_size,
+        weights_bytes=loaded.weights_bytes,
         load_s=time.monotonic() - started_at,
-        kernels=cpu.describe_kernels(),
+        kernels=loaded.kernels,
     )
+
+
+def _load(config: EngineConfig) -> Loaded:
+    from tgi_cli.runtime.engine import load_cpu
+
+    return load_cpu.load(config)
 
 
 def _loop(channel: EngineChannel, engine: Engine, messages: list[ToEngine]) -> int:

@@ -55,6 +55,7 @@ class CudaGpu:
     """The device of that number among those that CUDA_VISIBLE_DEVICES leaves."""
 
     def __init__(self, index: int = 0) -> None:
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # says why it can't be used
         self.device = torch.device("cuda", index)
         torch.cuda.set_device(self.device)
         properties = torch.cuda.get_device_properties(self.device)
