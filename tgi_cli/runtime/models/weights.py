@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tgi_cli.errors import CorruptModelError
+from tgi_cli.errors import CorruptModelError, UnsupportedModelError
 from tgi_cli.kernels.dequantize_gguf import codes_of, dequantize
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.runtime.config.model_config import Dtype, KvCacheDtype, ModelConfig
@@ -36,6 +36,7 @@ _PLAIN_TYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+_WIDER_THAN_FLOAT16 = {"F64", "F32", "BF16"}
 TORCH_DTYPES: dict[KvCacheDtype, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -66,9 +67,16 @@ class Weights:
         self._dtype = TORCH_DTYPES[dtype]
 
     def get(self, name: str) -> Tensor:
-        """Return one tensor in the weights' type; a copy that shares nothing with the file."""
+        """Return one tensor in the weights' type; a copy that shares nothing with the file.
+
+        Raises:
+            UnsupportedModelError: it holds numbers that the type doesn't.
+        """
         raw = self._reader.read(name)
-        tensor = _decode(raw).to(self._dtype)
+        values = _decode(raw)
+        tensor = values.to(self._dtype)
+        if raw.dtype in _WIDER_THAN_FLOAT16 and self._dtype == torch.float16:
+            _check_range(name, values, tensor)
         self._reader.release(name)
         if raw.is_gguf_permuted:
             tensor = _undo_permutation(tensor, self._num_heads(name))
@@ -157,6 +165,20 @@ def _decode(raw: RawTensor) -> Tensor:
             num_elements *= size
         values = dequantize(flat, raw.dtype, num_elements)
     return values.view(raw.shape)
+
+
+def _check_range(name: str, values: Tensor, rounded: Tensor) -> None:
+    """Raise `UnsupportedModelError` if float16 has no room for one of `values`."""
+    if _is_finite(values) and not _is_finite(rounded):
+        raise UnsupportedModelError(
+            f"Tensor {name!r} holds numbers beyond float16's largest, 65504.",
+            hint="Give --dtype bfloat16, which has the range of float32.",
+        )
+
+
+def _is_finite(values: Tensor) -> bool:
+    lowest, highest = torch.aminmax(values)  # a NaN is both; no copy is made
+    return bool(lowest.isfinite() and highest.isfinite())
 
 
 def _undo_permutation(tensor: Tensor, num_heads: int) -> Tensor:
