@@ -57,6 +57,45 @@ def _sum_of_slice(
     return total
 
 
+@triton.jit
+def sums_of_tile(
+    x_places,
+    weight_places,
+    is_row,
+    num_in,
+    blocks_per_slice,
+    NUM_SLICES: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    IS_EVEN: tl.constexpr,
+):
+    """Return a tile [ROWS, COLUMNS] of the product, or of the slice that this program has.
+
+    x_places: [ROWS, DEPTH] and weight_places: [DEPTH, COLUMNS], of the first block; is_row: [ROWS].
+    """
+    num_blocks = tl.cdiv(num_in, DEPTH)
+    if IS_SPLIT:
+        first = tl.program_id(1) * blocks_per_slice
+        last = tl.minimum(first + blocks_per_slice, num_blocks)
+        return _sum_of_slice(
+            *(x_places, weight_places, is_row, first, last, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN)
+        )
+    if NUM_SLICES == 1:
+        return _sum_of_slice(
+            *(x_places, weight_places, is_row, 0, num_blocks, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN)
+        )
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for index in range(NUM_SLICES):
+        first = index * blocks_per_slice
+        last = tl.minimum(first + blocks_per_slice, num_blocks)
+        total += _sum_of_slice(
+            *(x_places, weight_places, is_row, first, last, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN)
+        )
+    return total
+
+
 @triton.jit(do_not_specialize=["num_rows"])  # one program for every batch
 def _linear_16bit_kernel(
     x_ptr,
@@ -87,28 +126,12 @@ def _linear_16bit_kernel(
     # A column that isn't there reads the last one, and isn't written.
     there = tl.minimum(columns, num_out - 1).to(tl.int64)
     weight_places = weight_ptr + there[None, :] * weight_stride + depth[:, None]
-    num_blocks = tl.cdiv(num_in, DEPTH)
-
+    total = sums_of_tile(
+        *(x_places, weight_places, is_row, num_in, blocks_per_slice),
+        *(NUM_SLICES, IS_SPLIT, ROWS, COLUMNS, DEPTH, IS_EVEN),
+    )
     if IS_SPLIT:
-        index = tl.program_id(1)
-        y_ptr += index.to(tl.int64) * num_rows * num_out
-        first = index * blocks_per_slice
-        last = tl.minimum(first + blocks_per_slice, num_blocks)
-        total = _sum_of_slice(
-            x_places, weight_places, is_row, first, last, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN
-        )
-    elif NUM_SLICES == 1:
-        total = _sum_of_slice(
-            x_places, weight_places, is_row, 0, num_blocks, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN
-        )
-    else:
-        total = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for index in range(NUM_SLICES):
-            first = index * blocks_per_slice
-            last = tl.minimum(first + blocks_per_slice, num_blocks)
-            total += _sum_of_slice(
-                x_places, weight_places, is_row, first, last, num_in, ROWS, COLUMNS, DEPTH, IS_EVEN
-            )
+        y_ptr += tl.program_id(1).to(tl.int64) * num_rows * num_out
     store_tile(
         total,
         None,

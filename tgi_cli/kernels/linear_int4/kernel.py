@@ -112,6 +112,61 @@ def _sum_of_slice(
     return total
 
 
+@triton.jit
+def sums_of_tile(
+    x_places,
+    is_row,
+    words_ptr,
+    grids_ptr,
+    masks_ptr,
+    columns,
+    num_in,
+    num_columns,
+    blocks_per_slice,
+    NUM_SLICES: tl.constexpr,
+    IS_SPLIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WORDS: tl.constexpr,
+    GROUP: tl.constexpr,
+    IS_WIDE: tl.constexpr,
+    IS_EVEN: tl.constexpr,
+):
+    """Return a tile [COLUMNS, ROWS] of the product, or of the slice that this program has.
+
+    x_places: [W, ROWS], of the first part of a row; is_row: [ROWS]; columns: [COLUMNS].
+    """
+    # Loaded, for each column, so that they are in registers: with them one instruction does "and"
+    # and "or". As constants they would be part of the instruction, which has room for one.
+    masks = (
+        tl.load(masks_ptr + tl.zeros((COLUMNS,), tl.int32)),
+        tl.load(masks_ptr + tl.full((COLUMNS,), 1, tl.int32)),
+    )
+    num_blocks = tl.cdiv(num_in, 8 * WORDS)
+    num_columns = num_columns.to(tl.int64)  # N * K / 8 can pass 2**31
+    if IS_SPLIT:
+        first = tl.program_id(1) * blocks_per_slice
+        last = tl.minimum(first + blocks_per_slice, num_blocks)
+        return _sum_of_slice(
+            *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
+            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+        )
+    if NUM_SLICES == 1:
+        return _sum_of_slice(
+            *(x_places, is_row, words_ptr, grids_ptr, columns, masks, 0, num_blocks, num_in),
+            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+        )
+    total = tl.zeros((COLUMNS, ROWS), tl.float32)
+    for index in range(NUM_SLICES):
+        first = index * blocks_per_slice
+        last = tl.minimum(first + blocks_per_slice, num_blocks)
+        total += _sum_of_slice(
+            *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
+            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+        )
+    return total
+
+
 @triton.jit(do_not_specialize=["num_rows"])  # one program for every batch
 def _linear_int4_kernel(
     x_ptr,
@@ -142,38 +197,12 @@ def _linear_int4_kernel(
     columns = tile_column * COLUMNS + tl.arange(0, COLUMNS)
     is_row = rows < num_rows
     x_places = x_ptr + rows[None, :].to(tl.int64) * x_stride + tl.arange(0, WORDS)[:, None]
-    # Loaded, for each column, so that they are in registers: with them one instruction does "and"
-    # and "or". As constants they would be part of the instruction, which has room for one.
-    masks = (
-        tl.load(masks_ptr + tl.zeros((COLUMNS,), tl.int32)),
-        tl.load(masks_ptr + tl.full((COLUMNS,), 1, tl.int32)),
+    total = sums_of_tile(
+        *(x_places, is_row, words_ptr, grids_ptr, masks_ptr, columns, num_in, num_columns),
+        *(blocks_per_slice, NUM_SLICES, IS_SPLIT, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
     )
-    num_blocks = tl.cdiv(num_in, 8 * WORDS)
-    num_columns = num_columns.to(tl.int64)  # N * K / 8 can pass 2**31
-
     if IS_SPLIT:
-        index = tl.program_id(1)
-        y_ptr += index.to(tl.int64) * num_rows * num_out
-        first = index * blocks_per_slice
-        last = tl.minimum(first + blocks_per_slice, num_blocks)
-        total = _sum_of_slice(
-            *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
-            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
-        )
-    elif NUM_SLICES == 1:
-        total = _sum_of_slice(
-            *(x_places, is_row, words_ptr, grids_ptr, columns, masks, 0, num_blocks, num_in),
-            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
-        )
-    else:
-        total = tl.zeros((COLUMNS, ROWS), tl.float32)
-        for index in range(NUM_SLICES):
-            first = index * blocks_per_slice
-            last = tl.minimum(first + blocks_per_slice, num_blocks)
-            total += _sum_of_slice(
-                *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
-                *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
-            )
+        y_ptr += tl.program_id(1).to(tl.int64) * num_rows * num_out
     store_tile(
         *(tl.trans(total), None, None, bias_ptr, y_ptr, y_stride, rows, columns, num_rows),
         *(num_out, IS_SPLIT, False, False, HAS_BIAS),

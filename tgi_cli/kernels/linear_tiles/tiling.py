@@ -56,15 +56,18 @@ _MAX_SLICES = 8
 _FULL = 0.9  # of the multiprocessors
 
 
-def cut(tiling: Tiling, num_rows: int, num_out: int, num_in: int) -> Cut:
-    """Return how [T, K] times [N, K] is computed; slices and blocks don't depend on `num_rows`."""
+def cut(tiling: Tiling, num_rows: int, num_out: int, num_in: int, num_products: int = 1) -> Cut:
+    """Return how [T, K] times [N, K] is computed; slices and blocks don't depend on `num_rows`.
+
+    `num_products`: how many weights of this shape a row meets in one launch (experts).
+    """
     tile = next((t for t in tiling.tiles if t.rows >= num_rows), tiling.tiles[-1])
     columns, num_blocks = -(-num_out // tiling.columns), -(-num_in // tiling.depth)
     enough = _FULL * tiling.num_programs
     num_slices = 1
     while (
         num_slices < _MAX_SLICES
-        and columns * num_slices < enough
+        and num_products * columns * num_slices < enough
         and num_blocks >= 2 * num_slices * tiling.min_blocks
     ):
         num_slices *= 2
