@@ -11,6 +11,7 @@ import torch
 
 from tests.builders.engine import TINY_MODEL, engine_config
 from tests.builders.tokenizers import byte_level_tokenizer
+from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
@@ -50,19 +51,22 @@ class ChanceRunner:
         raise exc
 
 
-def guided_engine(
-    *, seed: int = 0, closing: float = 2.0, reserved_new_tokens: int = 1024, **config: Any
-) -> Engine:
-    settings = {
+def guided_config(**changes: Any) -> EngineConfig:
+    fields = {
         "model": _MODEL,
         "tokenizer_json": byte_level_tokenizer().tokenizer_json,
         "eos_token_ids": (END_ID,),
         "num_blocks": 2000,
         "max_total_tokens": 1200,
-        **config,
     }
+    return engine_config(**{**fields, **changes})
+
+
+def guided_engine(
+    *, seed: int = 0, closing: float = 2.0, reserved_new_tokens: int = 1024, **config: Any
+) -> Engine:
     engine = Engine(
-        engine_config(**settings),
+        guided_config(**config),
         ChanceRunner(seed, closing),
         reserved_new_tokens=reserved_new_tokens,
     )

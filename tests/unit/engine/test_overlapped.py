@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.engine import expected_tokens, make_engine, request, run_to_end
-from tests.builders.overlapped import LaunchingCounter, make_overlapped
+from tests.builders.guided import finish, guided_engine, guided_request
+from tests.builders.overlapped import OnDevice, make_overlapped, make_overlapped_guided
 from tests.unit.engine.test_storm import MODES, NUM_BLOCKS, Storm
 from tgi_cli.errors import EngineDiedError
 from tgi_cli.runtime.engine.engine import NOT_FINITE, STEP_FAILED, Engine
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
+from tgi_cli.runtime.types import Grammar
 
 SAMPLINGS: list[dict[str, Any]] = [
     {},
@@ -125,8 +127,9 @@ def test_after_a_storm_everyone_was_answered_and_every_block_is_back(mode, caplo
     assert engine.blocks.num_free_blocks == NUM_BLOCKS
 
 
-def order(runner: LaunchingCounter) -> list[str]:
-    return [f"{what} {step}" for what, step in runner.log]
+def order(runner: OnDevice) -> list[str]:
+    """Launches of samplers and fetches."""
+    return [f"{what} {step}" for what, step in runner.log if what != "run"]
 
 
 def test_a_step_is_launched_before_the_one_before_it_is_waited_for():
@@ -167,6 +170,35 @@ def test_a_row_that_the_host_samples_is_waited_for_and_others_are_once_it_is_gon
         *("launch 1", "fetch 1", "launch 2", "fetch 2"),
         *("launch 3", "launch 4", "fetch 3", "fetch 4"),
     ]
+
+
+def test_guided_requests_and_others_are_told_what_the_plain_loop_tells():
+    grammars = [
+        Grammar("regex", r"[a-c]{2,5}-\d+x"),
+        None,
+        Grammar("choice", '["yes", "no"]'),
+        None,
+    ]
+    requests = [
+        guided_request(grammar, i, max_new_tokens=30, do_sample=True, seed=i)
+        for i, grammar in enumerate(grammars)
+    ]
+
+    plain, (overlapped, runner) = guided_engine(), make_overlapped_guided()
+    results = []
+    for engine in (plain, overlapped):
+        for new in requests:
+            engine.add(new)
+        results.append(finish(engine))
+
+    assert results[0] == results[1]
+    kinds = [kind for kind, _ in runner.log]
+    first = runner.log[0][1]
+    assert order(runner)[:4] == [
+        f"{what} {first + i}" for i in (0, 1) for what in ("launch", "fetch")
+    ]
+    assert kinds[:6] == ["run", "launch", "run", "fetch", "launch", "run"]
+    assert "run launch fetch run launch fetch" in " ".join(kinds)  # when only others are left
 
 
 def test_one_that_stops_keeps_its_blocks_until_the_step_that_was_launched_is_over():

@@ -8,9 +8,10 @@ the id where the sampler left it, on the device. The host waits once a step.
 
 - *Blocks*: whoever ends while a launched step may still write for it keeps its row and its blocks
   until that step is over. So nobody is preempted for a step that is planned ahead either.
-- *Order*: a step is planned only once the one before it is over if the host has to see a token
-  first (a grammar; a row that the host samples), if blocks are short, and after a failure. Steps
-  that score prompts and steps whose launch failed run when their turn comes, as `Engine` runs them.
+- *Order*: a step is planned only once the one before it is over if the host samples a row of that
+  one, if blocks are short, and after a failure. If a grammar has to see a token first, the model
+  goes ahead and the sampler follows. Steps that score prompts and steps whose launch failed run
+  when their turn comes, as `Engine` runs them.
 - *Bytes*: a row's result doesn't depend on its company, so rows of sequences that have stopped
   meanwhile disturb nobody, and the output is that of `Engine`'s own loop.
 """
@@ -21,7 +22,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +35,7 @@ from tgi_cli.runtime.engine.runner import StepRunner
 from tgi_cli.runtime.engine.sampling.launched import LaunchingSampler, Samples
 from tgi_cli.runtime.engine.sequence import PENDING, Sequence
 from tgi_cli.runtime.ipc.messages import RequestFailed, StepOutput
+from tgi_cli.runtime.layers.head import Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,16 +56,15 @@ class LaunchingRunner(StepRunner, Protocol):
 
 @dataclass(slots=True)
 class _Step:
+    """What has begun of a step. Without scores or samples it wasn't launched: it has its turn."""
+
     plan: StepPlan
     started: list[int]
     start_ns: int
-    finishing: list[Sequence] = field(default_factory=list)  # one for each of the samples
-    samples: Samples | None = None  # None: it wasn't launched, and runs when its turn comes
+    finishing: list[Sequence] = field(default_factory=list)  # who gets a token
+    scores: Scores | None = None
+    samples: Samples | None = None
     lets_next_begin: bool = False  # before it is over
-
-    @property
-    def is_launched(self) -> bool:
-        return self.samples is not None
 
 
 class OverlappedEngine(Engine):
@@ -92,12 +94,14 @@ class OverlappedEngine(Engine):
         """Begin the step after the next one, if that may be, and return what the next produced."""
         self._admit_guided()
         step = self._ahead or self._begin_now()
-        self._ahead = self._begin_ahead() if step.lets_next_begin else None
+        self._ahead = self._begin_ahead(step) if step.lets_next_begin else None
         run = self._finish(step)
         output = self._answer(step.plan, run, step.started, max(step.start_ns, self._done_ns))
         self._done_ns = self._clock_ns()
         if self._ahead is not None:
-            self._advance(self._ahead)
+            self._complete(self._ahead)
+            if output.failures:  # what they leave is seen to before anybody joins
+                self._ahead.lets_next_begin = False
         return output
 
     def abort(self, request_id: int) -> None:
@@ -118,8 +122,6 @@ class OverlappedEngine(Engine):
     def _fail(
         self, seq: Sequence, message: str, *, distrusts_prefix: bool = False
     ) -> RequestFailed:
-        if self._ahead is not None:  # what a failure leaves is seen to before anybody joins
-            self._ahead.lets_next_begin = False
         fail = partial(super()._fail, seq, message, distrusts_prefix=distrusts_prefix)
         self._let_go(seq.request_id, fail)
         return RequestFailed(seq.request_id, message)
@@ -136,46 +138,64 @@ class OverlappedEngine(Engine):
 
     def _begin_now(self) -> _Step:
         """Begin a step while none runs: every token is known."""
-        step = self._begin(self._plan())
-        if step.is_launched:
-            self._advance(step)
+        step = self._begin(self._plan(), knows_tokens=True)
+        self._complete(step)
         return step
 
-    def _begin_ahead(self) -> _Step | None:
+    def _begin_ahead(self, running: _Step) -> _Step | None:
         """Begin a step while one runs, if there is anything to do for it."""
         plan = self._plan(may_preempt=False)
-        return self._begin(plan) if plan.chunks else None
+        if not plan.chunks:
+            return None
+        is_guiding = any(self._guides.is_guided(seq.request_id) for seq in running.finishing)
+        return self._begin(plan, knows_tokens=not is_guiding)
 
-    def _begin(self, plan: StepPlan) -> _Step:
+    def _begin(self, plan: StepPlan, *, knows_tokens: bool) -> _Step:
+        """Launch a step, unless it scores prompts; without the sampler if masks need a token."""
         step = _Step(plan, self._mark_started(plan), self._clock_ns())
         if plan.chunks and not plan.scores_prompts:
-            try:
-                self._launch(step)
-            except Exception as exc:
-                # It is tried again, in parts if need be, when the step before it is over.
-                _log.exception("event=launch_failed batch_size=%d", len(plan.chunks))
-                step.samples = None
-                self._runner.recover(exc)
+            step.finishing = [chunk.seq for chunk in plan.chunks if chunk.is_last]
+            with self._trying(step):
+                if knows_tokens:
+                    self._start_masks(step)
+                step.scores = self._runner.run(plan)
+                if knows_tokens:
+                    self._sample(step, step.scores)
         return step
 
-    def _launch(self, step: _Step) -> None:
-        step.finishing = [chunk.seq for chunk in step.plan.chunks if chunk.is_last]
-        ids = [seq.request_id for seq in step.finishing]
-        self._guides.start_masks(ids)
-        scores = self._runner.run(step.plan)
-        step.samples = self._launching_sampler.launch(
-            scores, step.finishing, self._guides.bitmasks(ids)
-        )
+    def _complete(self, step: _Step) -> None:
+        """Launch what is left of a step, now that the one before it is over, and count it."""
+        if step.scores is not None and step.samples is None:
+            with self._trying(step):
+                self._start_masks(step)
+                self._sample(step, step.scores)
+        if step.samples is not None:
+            self._advance(step)
+
+    @contextmanager
+    def _trying(self, step: _Step) -> Iterator[None]:
+        """If a launch fails, have the step tried again, in parts if need be, at its turn."""
+        try:
+            yield
+        except Exception as exc:
+            _log.exception("event=launch_failed batch_size=%d", len(step.plan.chunks))
+            step.scores = step.samples = None
+            step.lets_next_begin = False
+            self._runner.recover(exc)
+
+    def _start_masks(self, step: _Step) -> None:
+        self._guides.start_masks([seq.request_id for seq in step.finishing if not seq.has_ended])
+
+    def _sample(self, step: _Step, scores: Scores) -> None:
+        masks = self._guides.bitmasks([seq.request_id for seq in step.finishing])
+        step.samples = self._launching_sampler.launch(scores, step.finishing, masks)
         self._launching_runner.keep(step.samples.token_ids)
         step.lets_next_begin = not step.plan.is_short and not any(
-            self._guides.is_guided(seq.request_id) or self._launching_sampler.needs_host(seq)
-            for seq in step.finishing
+            map(self._launching_sampler.needs_host, step.finishing)
         )
 
     def _advance(self, step: _Step) -> None:
         """Count what a launched step computes as computed, so that the next can be planned."""
-        if not step.is_launched:
-            return
         for chunk in step.plan.chunks:
             chunk.seq.num_computed_tokens = chunk.end
         for seq in step.finishing:
