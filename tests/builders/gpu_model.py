@@ -44,6 +44,7 @@ class ToyAttention:
     """Attention by the letter, row by row, over one head. A slot below 0 takes nothing."""
 
     name = "toy"
+    is_capturable = True
 
     def __init__(self, uploader: Uploader, block_size: int) -> None:
         self.block_size = block_size

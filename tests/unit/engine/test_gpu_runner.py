@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.builders.engine import TINY_MODEL, VOCAB_SIZE, request
 from tests.builders.fake_gpu import FakeGpu
-from tests.builders.gpu_model import gpu_config, make_gpu_runner, make_plain_runner
+from tests.builders.gpu_model import ToyAttention, gpu_config, make_gpu_runner, make_plain_runner
 from tgi_cli.errors import EngineDiedError
 from tgi_cli.runtime.engine.determinism import Stepper
 from tgi_cli.runtime.engine.engine import Engine
@@ -215,6 +215,19 @@ def test_a_step_that_cannot_be_recorded_is_tried_once_and_runs_without(caplog):
     assert len(gpu.calls_of("capture")) == 1
     assert "operation not permitted" in caplog.text
     assert len(run_forced(runner, gpu_config())) == 3
+
+
+def test_attention_that_plans_each_step_anew_is_never_captured(monkeypatch, caplog):
+    monkeypatch.setattr(ToyAttention, "is_capturable", False)
+    gpu = FakeGpu()
+    runner, _, _ = make_gpu_runner(gpu, gpu_config())
+
+    with caplog.at_level(logging.INFO):
+        runner.capture_graphs([1, 2])
+
+    assert runner.graph_sizes == []
+    assert gpu.calls_of("capture") == []
+    assert "attention:toy" in caplog.text
 
 
 def test_a_device_that_breaks_while_capturing_is_no_reason_to_go_on():

@@ -52,6 +52,9 @@ class Implementation(Protocol):
 
     name: str
     block_size: int  # tokens
+    # Whether plans of as many spans of one token differ in what they upload alone, so that a graph
+    # captured over one of them computes another.
+    is_capturable: bool
 
     def new_cache(
         self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype

@@ -57,6 +57,7 @@ class GatheredAttention:
     """A cache is [num_blocks, 2, Hkv, block_size, D], keys before values."""
 
     name = "torch"
+    is_capturable = False
 
     def __init__(self, block_size: int = BLOCK_SIZE) -> None:
         self.block_size = block_size

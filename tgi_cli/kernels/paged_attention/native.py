@@ -68,6 +68,7 @@ class NativePlan:
 class NativeAttention:
     name = "native"
     block_size = BLOCK_SIZE
+    is_capturable = False
 
     @staticmethod
     def supports(num_heads: int, num_kv_heads: int, head_dim: int) -> bool:

@@ -102,7 +102,10 @@ class GpuRunner:
     @torch.no_grad()
     def capture_graphs(self, sizes: Iterable[int]) -> None:
         """Capture decode steps of so many rows; those that can't be run without."""
-        self._graphs.capture(sizes, self._prepare_empty)
+        if self._attention.is_capturable:
+            self._graphs.capture(sizes, self._prepare_empty)
+        else:
+            _log.info("event=cuda_graphs_off reason=attention:%s", self._attention.name)
 
     @torch.no_grad()
     def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Scores:

@@ -63,6 +63,7 @@ class FlashAttnAttention:
 
     name = "flash-attn"
     block_size = 256  # tokens
+    is_capturable = False  # launches depend on the longest context
 
     def __init__(self, uploader: Uploader, device: torch.device) -> None:
         self._package = PACKAGE.load("flash-attn")

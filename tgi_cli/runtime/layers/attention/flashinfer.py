@@ -57,6 +57,7 @@ class FlashInferAttention:
 
     name = "flashinfer"
     block_size = BLOCK_SIZE
+    is_capturable = False  # the library lays out each step anew, in memory of its own
 
     def __init__(self, device: torch.device) -> None:
         self._package = PACKAGE.load("flashinfer")
