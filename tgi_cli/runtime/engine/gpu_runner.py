@@ -6,8 +6,8 @@
 
 The id of a token that was sampled on the device and isn't known here yet is read from `last ids`,
 by the row of its sequence. Everything is queued on the current stream, in the order of the steps:
-what step n+1 uploads is copied when step n has read what it needs. Decode steps are graphs
-(`cuda_graph.py`).
+what step n+1 uploads is copied when step n has read what it needs. Decode steps are graphs up to
+the final hidden states (`cuda_graph.py`); head and sampler follow, for rows that are real.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class GpuRunner:
         self._last_ids = torch.zeros(config.max_running, dtype=torch.int64, device=gpu.device)
         self._last_rows = self._last_ids[:0]  # of `last ids`, that the last step has scores for
         self._graphs = DecodeGraphs(gpu)
+        self._captured = torch.empty(0)  # final hidden states that a replay gives, of its rows
 
     @property
     def graph_sizes(self) -> list[int]:
@@ -121,8 +122,9 @@ class GpuRunner:
             size, graph = captured
             self._upload(batch.padded(size))
             graph.replay()
-            return Scores.of(graph.output[: batch.num_last])
-        hidden = self._hidden(self._upload(batch))
+            hidden = graph.output
+        else:
+            hidden = self._hidden(self._upload(batch))
         self._score_prompts(batch, hidden, score_prompt)
         if batch.num_last == 0:
             return self._no_scores()
@@ -185,7 +187,15 @@ class GpuRunner:
     def _prepare_empty(self, num_rows: int) -> Callable[[], Tensor]:
         self._staging.next_step()
         step = self._upload(ModelInput.empty().padded(num_rows))
-        return lambda: self._model.logits(self._hidden(step))
+
+        def compute() -> Tensor:
+            hidden = self._hidden(step)
+            if num_rows > len(self._captured):
+                self._captured = torch.empty_like(hidden)
+            # All graphs give their output in one place, or each would keep memory for its own.
+            return self._captured[:num_rows].copy_(hidden)
+
+        return compute
 
     def _score_prompts(
         self, batch: ModelInput, hidden: Tensor, score_prompt: ScorePrompt | None
