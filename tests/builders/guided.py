@@ -14,6 +14,7 @@ from tests.builders.tokenizers import byte_level_tokenizer
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.plan import StepPlan
+from tgi_cli.runtime.engine.runner import ScorePrompt
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
 from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.text.tokenizer import Tokenizer
@@ -33,9 +34,11 @@ class ChanceRunner:
         self._seed = seed
         self._closing = closing  # added to what ends strings, lists and objects
 
-    def run(self, plan: StepPlan, score_prompt: object = None) -> Scores:
+    def run(self, plan: StepPlan, score_prompt: ScorePrompt | None = None) -> Scores:
         rows = []
         for chunk in plan.chunks:
+            if score_prompt is not None and (positions := chunk.scoring_positions):
+                score_prompt(chunk.seq, torch.zeros(len(positions), VOCAB_SIZE))
             if chunk.is_last:
                 rng = random.Random(repr((self._seed, chunk.seq.token_ids)))
                 generator = torch.Generator().manual_seed(rng.getrandbits(63))

@@ -338,6 +338,26 @@ def test_after_a_failure_the_next_step_is_planned_once_all_is_known(caplog):
     ]
 
 
+@pytest.mark.parametrize("max_total_tokens", [4, 64])
+def test_a_warm_up_asks_for_every_kernel_and_leaves_nothing(max_total_tokens):
+    engine, runner, sampler = make_overlapped(max_total_tokens=max_total_tokens)
+    asked: list[tuple[bool, bool]] = []
+    launch = sampler.launch
+
+    def noting(scores, sequences, bitmasks):
+        asked.extend((seq.takes_best, bool(seq.top_n_tokens)) for seq in sequences)
+        return launch(scores, sequences, bitmasks)
+
+    sampler.launch = noting  # type: ignore[method-assign]
+
+    engine.warm_up()
+
+    assert {(True, False), (False, True)} <= set(asked)
+    assert not engine.has_work
+    assert not runner.running
+    assert engine.blocks.num_free_blocks == 40
+
+
 def test_a_device_that_is_lost_ends_the_engine():
     engine, runner, sampler = make_overlapped()
     engine.add(request(0))

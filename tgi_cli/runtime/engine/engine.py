@@ -178,13 +178,17 @@ class Engine:
             RuntimeError: a step failed, most likely for want of memory; the log has the reason.
         """
         self._guides.load()
-        num_tokens = min(self._config.max_step_tokens, self._config.max_total_tokens - 2)
-        self.add(NewRequest(-1, [0] * max(1, num_tokens), 2, SamplingParams(), ignore_eos=True))
-        while self.has_work:
-            output = self.step()
-            if output.failures:
-                raise RuntimeError(output.failures[0].message)
+        for request in self._warm_up_requests():
+            self.add(request)
+            while self.has_work:
+                output = self.step()
+                if output.failures:
+                    raise RuntimeError(output.failures[0].message)
         self.blocks.clear_cache()
+
+    def _warm_up_requests(self) -> list[NewRequest]:
+        num_tokens = max(1, min(self._config.max_step_tokens, self._config.max_total_tokens - 2))
+        return [NewRequest(-1, [0] * num_tokens, 2, SamplingParams(), ignore_eos=True)]
 
     def check_integrity(self) -> None:
         """Assert that queues and blocks agree. For tests."""

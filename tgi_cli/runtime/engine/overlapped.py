@@ -34,13 +34,27 @@ from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.runner import StepRunner
 from tgi_cli.runtime.engine.sampling.launched import LaunchingSampler, Samples
 from tgi_cli.runtime.engine.sequence import PENDING, Sequence
-from tgi_cli.runtime.ipc.messages import RequestFailed, StepOutput
+from tgi_cli.runtime.ipc.messages import NewRequest, RequestFailed, StepOutput
 from tgi_cli.runtime.layers.head import Scores
+from tgi_cli.runtime.types import SamplingParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _log = logging.getLogger(__name__)
+
+_EVERY_STEP = SamplingParams(
+    do_sample=True,
+    temperature=0.9,
+    top_k=50,
+    top_p=0.9,
+    min_p=0.01,
+    repetition_penalty=1.1,
+    frequency_penalty=0.1,
+    presence_penalty=0.1,
+    logit_bias={0: 0.5},
+    min_tokens=1,
+)
 
 
 class LaunchingRunner(StepRunner, Protocol):
@@ -118,6 +132,13 @@ class OverlappedEngine(Engine):
             remove()
         self._leaving.clear()
         return super().fail_running()
+
+    def _warm_up_requests(self) -> list[NewRequest]:
+        """Ask for every step of sampling, too: a kernel is compiled when it is first launched."""
+        num_tokens = max(1, min(19, self._config.max_total_tokens - 3))
+        greedy = NewRequest(-1, [0] * num_tokens, 3, SamplingParams(), scores_prompt=True)
+        sampled = NewRequest(-1, [0], 3, _EVERY_STEP, ignore_eos=True, top_n_tokens=2)
+        return [*super()._warm_up_requests(), greedy, sampled]
 
     def _fail(
         self, seq: Sequence, message: str, *, distrusts_prefix: bool = False
