@@ -44,6 +44,8 @@ class TritonPagedAttention:
     """
 
     name = "triton"
+    block_size = BLOCK_SIZE
+    is_capturable = True
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class TritonPagedAttention:
 
         kernel.store(kv, cache, slot_mapping)
 
-    def clear(self, cache: Tensor, block_ids: list[int]) -> None:
+    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
         cache.view(_bits_dtype(cache.dtype))[block_ids] = 0
 
     def plan(
