@@ -29,12 +29,12 @@ def products(
     decode_reason: str,
     prefill_reason: str,
     number: Number = "fp16",
-    targets: tuple[str, ...] = ("sm_80", "sm_90", "gfx942"),
+    looks_up: bool = False,
 ) -> list[Workload]:
     """Return `op`'s workloads; `make` is given T, N, K and a device.
 
     `weight_bits` are those of a weight with its share of the scales. The fractions of the roof are
-    what is expected of few rows and of many.
+    what is expected of few rows and of many. Loads of what `looks_up` numbers are many and narrow.
     """
     tiling = tuned["sm_90"]
 
@@ -42,7 +42,7 @@ def products(
         is_large = num_rows == _LARGE
         work = cut(tiling, num_rows, num_out, num_in)
         weight_bytes = int(num_out * num_in * weight_bits / 8)
-        tile_bytes = tiling.columns * tiling.depth * weight_bits / 8
+        tile_bytes = work.columns * tiling.depth * weight_bits / 8
         return Workload(
             op=op,
             shape=_shape(num_rows, num_out, num_in),
@@ -58,9 +58,8 @@ def products(
             expected_fraction=prefill_fraction if is_large else decode_fraction,
             reason=prefill_reason if is_large else decode_reason,
             uses_mma=True,
-            needs_wide_loads=not is_large,
+            needs_wide_loads=not is_large and not looks_up,
             same_code_as=None if is_large else _shape(_LARGE, num_out, num_in),
-            targets=targets,
         )
 
     return [workload(num_rows, *projection) for projection in PROJECTIONS for num_rows in ROWS]

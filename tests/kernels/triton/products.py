@@ -1,4 +1,4 @@
-"""What every product's test needs: small tilings, and a check of a row's bits in any company."""
+"""What every product's test needs: small tiles, and a check of a row's bits in any company."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ NUM_OUT = 40  # two tiles of columns, the second cut off
 
 
 def small_tiling(depth: int) -> Tiling:
-    """Return tiles of 16 and 32 rows, over which NUM_OUT columns make four slices of a long K."""
-    return Tiling((Tile(16, 4, 2), Tile(32, 4, 2)), columns=32, depth=depth, num_programs=8)
+    """Return tiles of 16 and 32 rows, over which NUM_OUT columns make four slices of 8 blocks."""
+    tiles = (Tile(16, 4, 2), Tile(32, 4, 2, columns=64))
+    return Tiling(tiles, columns=32, depth=depth, num_programs=5, min_blocks=2)
 
 
 def assert_bits_stay(multiply: Callable[[Tensor], Tensor], x: Tensor, tiling: Tiling) -> None:
-    """Hold rows of `x` [130, K] alone, in a few and elsewhere in the tile against all together.
+    """Hold rows of `x` [161, K] alone, in a few and elsewhere in the tile against all together.
 
     Few rows are computed in slices by programs of their own, many by one program in turn.
     """
@@ -30,6 +31,6 @@ def assert_bits_stay(multiply: Callable[[Tensor], Tensor], x: Tensor, tiling: Ti
     assert few.num_slices == many.num_slices == 4
     together = multiply(x)
 
-    for rows in (slice(129, 130), slice(5, 16), slice(100, 118)):
+    for rows in (slice(160, 161), slice(5, 16), slice(100, 118)):
         assert torch.equal(multiply(x[rows]), together[rows]), rows
     assert torch.equal(multiply(x.flip(0)[:40]), together.flip(0)[:40])

@@ -178,7 +178,7 @@ def linear_16bit(
         HAS_BIAS=bias is not None,
         IS_EVEN=num_in % tiling.depth == 0,
         ROWS=work.tile.rows,
-        COLUMNS=tiling.columns,
+        COLUMNS=work.columns,
         DEPTH=tiling.depth,
         num_warps=work.tile.num_warps,
         num_stages=work.tile.num_stages,

@@ -23,6 +23,8 @@ class Tile:
     rows: int
     num_warps: int
     num_stages: int  # blocks on their way from memory, and the one that is multiplied
+    columns: int = 0  # if not the tiling's: as many fill as many of the same matrix instruction
+    is_for_one_slice: bool = False  # too large to keep the sum of a slice beside that of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Tiling:
     """The tiles of one kind of weight on one kind of GPU."""
 
     tiles: tuple[Tile, ...]  # ascending in rows; all compile to the same matrix instruction
-    columns: int  # of a tile: output features
+    columns: int  # of a tile: output features; slices are cut by these
     depth: int  # of a block: input features
     num_programs: int  # that keep the memory busy: about one for each multiprocessor
     min_blocks: int = 8  # of a slice: below, filling the pipeline costs more than slices gain
@@ -42,6 +44,7 @@ class Cut:
     """The work of one launch."""
 
     tile: Tile
+    columns: int  # of a tile
     num_tiles: int
     num_slices: int
     blocks_per_slice: int
@@ -61,18 +64,20 @@ def cut(tiling: Tiling, num_rows: int, num_out: int, num_in: int, num_products: 
 
     `num_products`: how many weights of this shape a row meets in one launch (experts).
     """
-    tile = next((t for t in tiling.tiles if t.rows >= num_rows), tiling.tiles[-1])
-    columns, num_blocks = -(-num_out // tiling.columns), -(-num_in // tiling.depth)
-    enough = _FULL * tiling.num_programs
+    num_blocks = -(-num_in // tiling.depth)
+    num_columns, enough = -(-num_out // tiling.columns), _FULL * tiling.num_programs
     num_slices = 1
     while (
         num_slices < _MAX_SLICES
-        and num_products * columns * num_slices < enough
+        and num_products * num_columns * num_slices < enough
         and num_blocks >= 2 * num_slices * tiling.min_blocks
     ):
         num_slices *= 2
     blocks_per_slice = -(-num_blocks // num_slices)
     num_slices = -(-num_blocks // blocks_per_slice)  # the last may be empty otherwise
-    num_tiles = -(-num_rows // tile.rows) * columns
+    tiles = [tile for tile in tiling.tiles if num_slices == 1 or not tile.is_for_one_slice]
+    tile = next((tile for tile in tiles if tile.rows >= num_rows), tiles[-1])
+    columns = tile.columns or tiling.columns
+    num_tiles = -(-num_rows // tile.rows) * -(-num_out // columns)
     is_split = num_slices > 1 and num_tiles < enough
-    return Cut(tile, num_tiles, num_slices, blocks_per_slice, is_split)
+    return Cut(tile, columns, num_tiles, num_slices, blocks_per_slice, is_split)

@@ -1,0 +1,52 @@
+"""Tiles of the product with codes, by GPU and by where scales are applied.
+
+Chosen by what compiles without spills and by the bound of `tools/kernels/roofline.py`; none of it
+was timed on a GPU. Two programs to a multiprocessor: widening codes takes four or more instructions
+a weight, which one program of four warps can't issue as fast as memory delivers.
+
+- sm_90: a warpgroup multiplies 64 columns by all rows of a tile in one instruction, so tiles have
+  the same rows, and differ in columns. Sums of groups take registers of their own: fewer rows.
+- sm_80: every tile is mma.sync m16n8k16. 96 KiB of shared memory at most, which the smaller GPUs of
+  the family have too.
+- gfx942: 64 KiB of shared memory; instructions of 16 by 16, whatever the tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
+
+_AMD = {"matrix_instr_nonkdim": 16}
+
+# Scales of whole rows: one sum for each output.
+BY_ROW: dict[str, Tiling] = {
+    "sm_80": Tiling(
+        (
+            Tile(16, num_warps=4, num_stages=4),
+            Tile(64, 4, 4),
+            Tile(64, 8, 3, columns=128),
+            Tile(128, 8, 2, columns=128, is_for_one_slice=True),
+        ),
+        columns=64,
+        depth=128,
+        num_programs=216,
+    ),
+    "sm_90": Tiling((Tile(128, 4, 3), Tile(128, 8, 3, columns=128)), 64, 128, 264),
+    "gfx942": Tiling(
+        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(128, 8, 2, columns=128)), 64, 128, 608, _AMD
+    ),
+}
+# Scales of groups: a sum for each output, and one of its group.
+BY_GROUP: dict[str, Tiling] = {
+    "sm_80": Tiling((Tile(16, 4, 4), Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 216),
+    "sm_90": Tiling((Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 264),
+    "gfx942": Tiling(
+        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, _AMD
+    ),
+}
+
+
+def tiling_for(target: str, *, is_by_row: bool, depth: int) -> Tiling:
+    """Return the tiles for blocks of `depth`, by which small groups go."""
+    return replace((BY_ROW if is_by_row else BY_GROUP)[target], depth=depth)

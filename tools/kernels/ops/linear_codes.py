@@ -1,0 +1,94 @@
+"""Products with codes: int8 and fp8 with a scale for each row, fp8 in blocks, nf4 in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tgi_cli.kernels import linear_codes
+from tgi_cli.kernels.linear import Codes
+from tgi_cli.kernels.linear_codes import reference
+from tgi_cli.kernels.linear_codes.tuned import BY_GROUP, BY_ROW
+from tools.kernels.products import products
+from tools.kernels.workload import Call, randn
+
+_TABLE = [i / 8 - 1 for i in range(16)]
+
+
+def _codes(num_out: int, num_in: int, kind: torch.dtype, group_size: int, device: str) -> Codes:
+    """Return codes of which the table's have one; the numbers don't matter, only where they lie."""
+    has_table = kind == torch.uint8
+    codes = randn(num_out, num_in, device=device, scale=3.0 if has_table else 30.0)
+    codes = (codes + 8).clamp(0, 15) if has_table else codes.clamp(-127, 127)
+    scales = randn(num_out, num_in // group_size, device=device, scale=0.01).abs() + 0.001
+    table = None
+    if has_table:
+        table = torch.empty(16, device=device) if device == "meta" else torch.tensor(_TABLE)
+    return Codes(codes.to(kind), scales, None, group_size, table=table)
+
+
+def _make(
+    kind: torch.dtype, group_size: int, num_rows: int, num_out: int, num_in: int, device: str
+) -> Call:
+    x = randn(num_rows, num_in, dtype=torch.bfloat16, device=device)
+    weight = _codes(num_out, num_in, kind, group_size or num_in, device)
+    packed = linear_codes.pack(weight, device=device, dtype=torch.bfloat16)
+    expected: Callable[..., Tensor] = reference.linear_codes
+    if packed.kind == "fp8":
+        expected = reference.linear_codes_in_fp8
+    plain = randn(num_out, num_in, dtype=torch.bfloat16, device=device)
+    return Call(
+        run=lambda: (linear_codes.linear_codes(x, packed),),
+        expect=lambda: (expected(x.float(), weight, None),),
+        peers={"torch, 16-bit weights": lambda: torch.nn.functional.linear(x, plain)},
+    )
+
+
+WORKLOADS = [
+    *products(
+        "linear_int8",
+        partial(_make, torch.int8, 0),
+        BY_ROW,
+        weight_bits=8,
+        decode_fraction=0.65,
+        decode_reason="five instructions a weight; a second kernel where K is cut",
+        prefill_fraction=0.5,
+        prefill_reason="weights are widened for each tile; no TMA",
+    ),
+    *products(
+        "linear_fp8",
+        partial(_make, torch.float8_e4m3fn, 0),
+        BY_ROW,
+        weight_bits=8,
+        number="fp8",
+        decode_fraction=0.6,
+        decode_reason="a kernel before it, one after it where K is cut",
+        prefill_fraction=0.45,
+        prefill_reason="sums leave the tensor cores every 128 of K; no TMA",
+    ),
+    *products(
+        "linear_fp8_blocks",
+        partial(_make, torch.float8_e4m3fn, 128),
+        BY_GROUP,
+        weight_bits=8.25,
+        number="fp8",
+        decode_fraction=0.6,
+        decode_reason="a kernel before it, one after it where K is cut",
+        prefill_fraction=0.35,
+        prefill_reason="sums are scaled every 128 of K; tiles of 64 rows",
+    ),
+    *products(
+        "linear_nf4",
+        partial(_make, torch.uint8, 64),
+        BY_GROUP,
+        weight_bits=4.5,
+        looks_up=True,
+        decode_fraction=0.4,
+        decode_reason="nine instructions a weight, of which one is a look-up",
+        prefill_fraction=0.3,
+        prefill_reason="weights are looked up for each tile of 64 rows",
+    ),
+]
