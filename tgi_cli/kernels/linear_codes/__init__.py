@@ -68,7 +68,7 @@ def pack(
     is_by_row = weight.scales.shape[1] == 1
     group_size = 0 if is_by_row else weight.group_size
     depth = PARTS[kind] * width_for(kind, group_size)
-    tiling = tiling_for(devices.target(), is_by_row=is_by_row, depth=depth)
+    tiling = tiling_for(devices.target(), kind, is_by_row=is_by_row, depth=depth)
     return PackedCodes(
         kind=kind,
         words=words_of(weight.codes, kind, depth).to(device),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tgi_cli.kernels.linear_codes.packing import Kind
 from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
 _AMD = {"matrix_instr_nonkdim": 16}
@@ -45,8 +46,23 @@ BY_GROUP: dict[str, Tiling] = {
         (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, _AMD
     ),
 }
+# Looked-up numbers are many loads on their way, and a register for each.
+BY_TABLE: dict[str, Tiling] = BY_GROUP | {
+    "sm_80": Tiling(
+        (
+            Tile(16, 4, 4),
+            Tile(32, 4, 3),
+            Tile(32, 8, 3, columns=128),
+            Tile(64, 8, 3, columns=128, is_for_one_slice=True),
+        ),
+        columns=64,
+        depth=128,
+        num_programs=216,
+    ),
+}
 
 
-def tiling_for(target: str, *, is_by_row: bool, depth: int) -> Tiling:
+def tiling_for(target: str, kind: Kind, *, is_by_row: bool, depth: int) -> Tiling:
     """Return the tiles for blocks of `depth`, by which small groups go."""
-    return replace((BY_ROW if is_by_row else BY_GROUP)[target], depth=depth)
+    tuned = BY_TABLE if kind == "table4" else BY_ROW if is_by_row else BY_GROUP
+    return replace(tuned[target], depth=depth)

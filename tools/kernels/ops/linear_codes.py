@@ -11,7 +11,7 @@ from torch import Tensor
 from tgi_cli.kernels import linear_codes
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.kernels.linear_codes import reference
-from tgi_cli.kernels.linear_codes.tuned import BY_GROUP, BY_ROW
+from tgi_cli.kernels.linear_codes.tuned import BY_GROUP, BY_ROW, BY_TABLE
 from tools.kernels.products import products
 from tools.kernels.workload import Call, randn
 
@@ -83,7 +83,7 @@ WORKLOADS = [
     *products(
         "linear_nf4",
         partial(_make, torch.uint8, 64),
-        BY_GROUP,
+        BY_TABLE,
         weight_bits=4.5,
         looks_up=True,
         decode_fraction=0.4,
