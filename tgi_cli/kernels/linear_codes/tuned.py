@@ -35,7 +35,7 @@ BY_ROW: dict[str, Tiling] = {
     ),
     "sm_90": Tiling((Tile(128, 4, 3), Tile(128, 8, 3, columns=128)), 64, 128, 264),
     "gfx942": Tiling(
-        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(128, 8, 2, columns=128)), 64, 128, 608, _AMD
+        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(128, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),
 }
 # Scales of groups: a sum for each output, and one of its group.
@@ -43,7 +43,7 @@ BY_GROUP: dict[str, Tiling] = {
     "sm_80": Tiling((Tile(16, 4, 4), Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 216),
     "sm_90": Tiling((Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 264),
     "gfx942": Tiling(
-        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, _AMD
+        (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),
 }
 # Looked-up numbers are many loads on their way, and a register for each.
