@@ -54,12 +54,13 @@ class Traffic:
 traffic = Traffic()
 _ranges: list[tuple[int, int]] = []  # of the arguments of the launch, in bytes
 _writers: dict[int, Any] = {}  # by address: the program that writes it
+_patched: set[int] = set()  # modules of kernels whose language is the interpreter's in this launch
 
 
 @functools.cache
 def install() -> None:
     """Mend the interpreter of this process, once."""
-    builder, executor = stock.InterpreterBuilder, stock.GridExecutor
+    builder, executor, patch = stock.InterpreterBuilder, stock.GridExecutor, stock._patch_lang
     load, store, launch = (
         builder.create_masked_load,
         builder.create_masked_store,
@@ -74,9 +75,17 @@ def install() -> None:
         _touch(self, pointers, mask, is_write=True)
         return store(self, pointers, value, mask, *rest)
 
+    def patch_once(fn: Any) -> Any:
+        """Spare each call of a device function, `tl.sum` among them, a search of the language."""
+        if id(fn.__globals__) in _patched:
+            return stock._LangPatchScope()
+        _patched.add(id(fn.__globals__))
+        return patch(fn)
+
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         _ranges.clear()
         _writers.clear()
+        _patched.clear()
         for argument in (*args, *kwargs.values()):
             tensor = argument.base if hasattr(argument, "block_shape") else argument
             if hasattr(tensor, "data_ptr") and tensor.numel():
@@ -87,6 +96,7 @@ def install() -> None:
     builder.cast_impl = builder.create_fp_to_fp = _cast
     builder.create_masked_load, builder.create_masked_store = masked_load, masked_store
     executor.__call__ = run
+    stock._patch_lang = patch_once
 
 
 def _memory_of(tensor: torch.Tensor) -> tuple[int, int]:
