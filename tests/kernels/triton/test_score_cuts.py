@@ -72,48 +72,70 @@ def test_top_p_keeps_the_fewest_of_the_highest_that_reach_the_mass(vocab_size):
         assert_reaches(y, left(rows, index, lowest), p)
 
 
-SCORES = st.lists(
-    st.floats(-30, 30, width=32) | st.integers(-3, 3).map(float) | st.just(-INFINITY),
-    min_size=1,
-    max_size=40,
-).filter(lambda scores: max(scores) > -INFINITY)
+def test_top_k_tells_scores_apart_that_differ_in_their_last_bit():
+    one = torch.tensor(-1.0)
+    above, below = (torch.nextafter(one, torch.tensor(each)) for each in (0.0, -9.0))
+    logits = torch.stack((torch.tensor(0.0), one, above, below, one))[None]
+
+    for k, expected in enumerate([{0}, {0, 2}, {0, 1, 2, 4}, {0, 1, 2, 4}], start=1):
+        rows = rows_of(logits, SAMPLES=1, TOP_K=k)
+        assert left(rows, 0, lowest_scores(rows, Field.TOP_K)) == expected
 
 
-@settings(max_examples=15, deadline=None)
-@given(
-    scores=SCORES,
-    top_k=st.integers(0, 45),
-    top_p=st.floats(0.01, 1.0),
-    min_p=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
-    temperature=st.floats(0.1, 9.0),
-)
-def test_all_cuts_together_keep_whom_the_cpu_keeps(scores, top_k, top_p, min_p, temperature):
-    row = torch.tensor(scores)
-    rows = rows_of(
-        row[None],
-        SAMPLES=1,
-        TOP_K=top_k,
-        TOP_P=top_p,
-        TEMPERATURE=temperature,
-        LOG_MIN_P=math.log(min_p) if min_p else -INFINITY,
-    )
+def test_top_p_is_a_share_of_what_top_k_has_left():
+    logits = torch.randn(1, 97, generator=torch.Generator().manual_seed(0)) * 0.1
+    rows = rows_of(logits, SAMPLES=1, TOP_K=10, TOP_P=0.55)
 
     chosen = left(rows, 0, lowest_scores(rows, Field.TOP_K, Field.TOP_P))
 
-    def on_cpu(p: float) -> set[int]:
-        candidates = steps.Candidates(steps.apply_temperature(row, temperature), None)
-        if top_k:
-            candidates = steps.top_k(candidates, top_k)
-        if p < 1.0:
-            candidates = steps.top_p(candidates, p)
-        if min_p:
-            candidates = steps.min_p(candidates, min_p)
-        return set(candidates.ids.tolist()) if candidates.ids is not None else set(range(len(row)))
+    assert chosen == set(logits[0].topk(6).indices.tolist())
 
-    if top_p < 1.0:  # the CPU's mass is fp64: at its edge either may be right
-        assert on_cpu(top_p * (1 - 1e-5)) <= chosen <= on_cpu(top_p * (1 + 1e-5))
-    else:
-        assert chosen == on_cpu(1.0)
+
+SCORE = st.floats(-30, 30, width=32) | st.integers(-3, 3).map(float) | st.just(-INFINITY)
+ROW = st.tuples(
+    st.lists(SCORE, min_size=1, max_size=40).filter(lambda row: max(row) > -INFINITY),
+    st.integers(0, 45),  # top_k
+    st.just(1.0) | st.floats(0.01, 0.99),  # top_p
+    st.sampled_from([0.0, 0.02, 0.5, 1.0]),  # min_p
+    st.floats(0.1, 9.0),  # temperature
+)
+
+
+def kept_on_cpu(
+    row: torch.Tensor, top_k: int, top_p: float, min_p: float, temperature: float
+) -> set[int]:
+    candidates = steps.Candidates(steps.apply_temperature(row, temperature), None)
+    if top_k:
+        candidates = steps.top_k(candidates, top_k)
+    if top_p < 1.0:
+        candidates = steps.top_p(candidates, top_p)
+    if min_p:
+        candidates = steps.min_p(candidates, min_p)
+    return set(range(len(row))) if candidates.ids is None else set(candidates.ids.tolist())
+
+
+@settings(max_examples=5, deadline=None)
+@given(cases=st.lists(ROW, min_size=12, max_size=12))
+def test_rows_with_different_cuts_keep_whom_the_cpu_keeps(cases):
+    scores, top_k, top_p, min_p, temperature = zip(*cases, strict=True)
+    width = max(map(len, scores))
+    logits = torch.tensor([[*row, *[-INFINITY] * (width - len(row))] for row in scores])
+    rows = rows_of(
+        logits,
+        SAMPLES=1,
+        TOP_K=list(top_k),
+        TOP_P=list(top_p),
+        LOG_MIN_P=[math.log(share) if share else -INFINITY for share in min_p],
+        TEMPERATURE=list(temperature),
+    )
+
+    lowest = lowest_scores(rows, Field.TOP_K, Field.TOP_P)
+
+    for index, (_, k, p, share, warmth) in enumerate(cases):
+        # The CPU's mass is fp64: at its edge either may be right.
+        edges = [p, p] if p == 1.0 else [p * (1 - 1e-5), p * (1 + 1e-5)]
+        least, most = (kept_on_cpu(logits[index], k, edge, share, warmth) for edge in edges)
+        assert least <= left(rows, index, lowest) <= most, cases[index]
 
 
 def test_rows_that_ask_for_nothing_or_are_not_finite_are_not_cut():

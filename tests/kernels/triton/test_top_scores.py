@@ -43,6 +43,22 @@ def test_the_best_come_with_those_that_tie_with_the_last(vocab_size):
         assert [s for _, s in pairs] == pytest.approx([s for _, s in wanted])
 
 
+def test_ties_are_in_order_across_chunks_and_zero_ties_with_minus_zero():
+    logits = torch.full((1, 9001), -9.0)
+    logits[0, [3, 5000, 8999]] = torch.tensor([20.0, 30.0, 20.0])
+    logits[0, [1, 4097, 4100, 8500, *range(8501, 8600)]] = 7.0
+    zeros = torch.full((1, 9001), -1.0)
+    zeros[0, [10, 4096, 9000]] = torch.tensor([0.0, -0.0, 0.0])
+    rows = rows_of(torch.cat((logits, zeros)), TOP_N=[5, 1])
+
+    ids, scores = best_scores(no_limits(rows), rows, 5)
+
+    wanted = [i for i, _ in expected(logits[0], 5)]
+    assert len(wanted) == 5 + MAX_TIES
+    assert [i for i, _ in reported(ids[0], scores[0])] == wanted
+    assert [i for i, _ in reported(ids[1], scores[1])] == [10, 4096, 9000]
+
+
 def test_of_a_row_that_is_cut_only_those_left_are_reported():
     logits = torch.randn(2, 4100, generator=torch.Generator().manual_seed(0))
     rows = rows_of(logits, SAMPLES=1, TOP_K=[3, 40], TOP_N=5, TEMPERATURE=0.5)
