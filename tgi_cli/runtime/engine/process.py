@@ -107,6 +107,11 @@ def _start(config: EngineConfig) -> tuple[Engine, EngineReady]:
 
 
 def _load(config: EngineConfig) -> Loaded:
+    if config.device == "cuda":
+        from tgi_cli.runtime.engine.gpu_parts import PARTS
+        from tgi_cli.runtime.engine.load_gpu import load, open_gpu
+
+        return load(config, open_gpu(), PARTS)
     from tgi_cli.runtime.engine import load_cpu
 
     return load_cpu.load(config)
