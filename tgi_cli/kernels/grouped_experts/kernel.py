@@ -188,7 +188,7 @@ def expert_products(
         "IS_SPLIT": work.is_split,
         "IS_EVEN": num_in % tiling.depth == 0,
         "ROWS": tiles.rows,
-        "COLUMNS": tiling.columns,
+        "COLUMNS": work.columns,
         "num_warps": work.tile.num_warps,
         "num_stages": work.tile.num_stages,
         **tiling.options,

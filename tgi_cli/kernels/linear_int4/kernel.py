@@ -215,8 +215,8 @@ def linear_int4(x: Tensor, packed: PackedInt4, *, out: Tensor, tiling: Tiling) -
     _, num_columns, num_words = packed.words.shape
     assert x.stride(1) == out.stride(1) == 1, (x.stride(), out.stride())
     assert tiling.depth == 8 * num_words, (tiling.depth, num_words)
-    assert num_columns % tiling.columns == 0, (num_columns, tiling.columns)
     work = cut(tiling, num_rows, packed.num_out, num_in)
+    assert num_columns % work.columns == 0, (num_columns, work.columns)
     y = partial_sums(work, out)
     _linear_int4_kernel[work.grid](
         x,
@@ -239,7 +239,7 @@ def linear_int4(x: Tensor, packed: PackedInt4, *, out: Tensor, tiling: Tiling) -
         IS_WIDE=packed.grids.shape[1] == 2,
         GROUP=packed.group_size,
         ROWS=work.tile.rows,
-        COLUMNS=tiling.columns,
+        COLUMNS=work.columns,
         WORDS=num_words,
         num_warps=work.tile.num_warps,
         num_stages=work.tile.num_stages,
