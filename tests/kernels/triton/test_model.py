@@ -15,15 +15,16 @@ from tests.builders.checkpoints import write_tiny_checkpoint
 from tests.builders.model import engine_config, prompt_logits
 from tests.builders.quantized import AWQ, gptq, write_quantized
 from tgi_cli.kernels import devices
-from tgi_cli.kernels.paged_attention.gathered import GatheredAttention
 from tgi_cli.runtime.config.quantization import OnLoad
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Stepper
 from tgi_cli.runtime.engine.runner import Runner
 from tgi_cli.runtime.hub.locate import locate_model
+from tgi_cli.runtime.layers.attention.triton_paged import TritonPagedAttention
 from tgi_cli.runtime.layers.placement import on_gpu
 from tgi_cli.runtime.models.loader import load_model
 from tgi_cli.runtime.models.weights import TORCH_DTYPES
+from tgi_cli.runtime.platforms.uploads import PlainUploader
 
 SIZES = {
     "vocab_size": 301,
@@ -38,11 +39,6 @@ PROMPT = [(7 * i * i + 3) % 301 for i in range(37)]
 TOLERANCE = {"bfloat16": 0.04, "float16": 0.006}  # of the logits' standard deviation
 
 
-class Wide(GatheredAttention):
-    def attend(self, q, cache, plan, scale, soft_cap=0.0):
-        return super().attend(q.float(), cache, plan, scale).to(q.dtype)
-
-
 def config_of(folder: Path, dtype: str, **weights: Any) -> EngineConfig:
     located = locate_model(str(folder))
     config = engine_config(located, dtype=dtype, max_total_tokens=128, num_blocks=20)
@@ -55,7 +51,15 @@ def gpu_runner(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> Runner:
     """Return a runner whose kernels are Triton's from now on, whatever device tensors name."""
     monkeypatch.setattr(devices, "is_gpu", lambda x: True)
     placement = on_gpu(torch.device("cpu"), TORCH_DTYPES[config.dtype])
-    attention = Wide()
+    attention = TritonPagedAttention(
+        num_heads=config.model.num_heads,
+        num_kv_heads=config.model.num_kv_heads,
+        head_dim=config.model.head_dim,
+        kv_cache_dtype=placement.activation_dtype,
+        max_context=config.max_total_tokens,
+        device=placement.device,
+        uploader=PlainUploader(placement.device),
+    )
     with torch.no_grad():
         model = load_model(config.model, config.weights, config.dtype, attention, placement)
     return Runner(config, model, attention)
@@ -107,3 +111,24 @@ def test_what_is_quantised_on_load_is_near_the_cpus(method, tmp_path, monkeypatc
     logits = gpu_logits(config, monkeypatch)
 
     assert_near(logits, expected, "float16")
+
+
+@pytest.mark.parametrize("is_awq", [False, True], ids=["16-bit", "awq"])
+def test_a_request_has_the_same_bits_in_every_company(is_awq, tmp_path, monkeypatch) -> None:
+    if is_awq:
+        folder, _ = write_quantized(tmp_path, AWQ, vocab_size=301, dtype=torch.bfloat16)
+    else:
+        write_tiny_checkpoint(tmp_path, dtype=torch.bfloat16, **SIZES)
+    config = config_of(folder if is_awq else tmp_path, "bfloat16")
+    stepper = Stepper(gpu_runner(config, monkeypatch), config)
+    short = PROMPT[5:15]
+    alone = [stepper.step([(stepper.add(ids), len(ids))]) for ids in (PROMPT, short)]
+    expected = [logits for step in alone for logits in step.values()]
+
+    first, second = stepper.add(PROMPT), stepper.add(short)
+    stepper.step([(first, 20), (second, 9)])  # two prompts, in chunks
+    beside_a_prompt = stepper.step([(second, 1), (first, 16)])  # one decodes
+    decoded = stepper.step([(first, 1)])
+
+    assert torch.equal(beside_a_prompt[second.request_id], expected[1])
+    assert torch.equal(decoded[first.request_id], expected[0])

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tgi_cli.kernels import linear_16bit, linear_int4
+from tgi_cli.kernels import linear_16bit, linear_codes, linear_int4
 from tgi_cli.kernels.gated_activation import gated_activation
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.kernels.linear_16bit import Packed16Bit
+from tgi_cli.kernels.linear_codes import PackedCodes
 from tgi_cli.kernels.linear_int4 import PackedInt4
 from tgi_cli.runtime.layers.placement import Placement
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Packed = Packed16Bit | PackedInt4
+Packed = Packed16Bit | PackedCodes | PackedInt4
 
 
 def can_multiply(weight: Codes) -> bool:
     """Whether a kernel multiplies by `weight` without widening it to 16 bits in memory."""
-    return linear_int4.why_not(weight) is None
+    return linear_int4.why_not(weight) is None or linear_codes.why_not(weight) is None
 
 
 class GpuProjection:
@@ -59,12 +60,16 @@ def _pack(weight: Tensor | Codes, bias: Tensor | None, placement: Placement) -> 
     device, dtype = placement.device, placement.activation_dtype
     if not isinstance(weight, Codes):
         return linear_16bit.pack(weight, bias, device=device, dtype=dtype)
-    return linear_int4.pack(weight, bias, device=device)
+    if linear_int4.why_not(weight) is None:
+        return linear_int4.pack(weight, bias, device=device)
+    return linear_codes.pack(weight, bias, device=device, dtype=dtype)
 
 
 def _multiply(x: Tensor, packed: Packed, out_dtype: torch.dtype) -> Tensor:
     match packed:
         case Packed16Bit():
             return linear_16bit.linear_16bit(x, packed, out_dtype)
+        case PackedCodes():
+            return linear_codes.linear_codes(x, packed, out_dtype)
         case PackedInt4():
             return linear_int4.linear_int4(x, packed, out_dtype)
