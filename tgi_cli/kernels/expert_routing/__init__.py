@@ -55,7 +55,10 @@ def max_tiles(num_pairs: int, num_experts: int, rows: int) -> int:
 
 
 def sort_by_expert(experts: Tensor, num_experts: int, rows: int) -> ExpertTiles:
-    """Return the pairs of `experts` [T, top_k] int32, on a GPU, in tiles of `rows`."""
+    """Return the pairs of `experts` [T, top_k] int32, on a GPU, in tiles of `rows`.
+
+    A pair whose expert is below 0 is in none.
+    """
     from . import kernel
 
     num_tiles = max_tiles(experts.numel(), num_experts, rows)

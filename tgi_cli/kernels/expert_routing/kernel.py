@@ -73,8 +73,8 @@ def _sort_by_expert_kernel(
     counts = tl.zeros((BLOCK,), tl.int32)  # BLOCK is a power of two above the number of experts
     for begin in range(0, num_pairs, PAIRS):
         pair = begin + lane
-        each = tl.load(experts_ptr + pair, mask=pair < num_pairs, other=BLOCK - 1)
-        counts += tl.histogram(each, BLOCK)
+        each = tl.load(experts_ptr + pair, mask=pair < num_pairs, other=-1)
+        counts += tl.histogram(tl.where(each < 0, BLOCK - 1, each), BLOCK)
     bins = tl.arange(0, BLOCK)
     tiles = (counts + ROWS - 1) // ROWS
     first_tile = tl.sum(tl.where(bins < expert, tiles, 0))
@@ -83,7 +83,7 @@ def _sort_by_expert_kernel(
     num_mine = 0
     for begin in range(0, num_pairs, PAIRS):
         pair = begin + lane
-        each = tl.load(experts_ptr + pair, mask=pair < num_pairs, other=BLOCK - 1)
+        each = tl.load(experts_ptr + pair, mask=pair < num_pairs, other=-1)
         is_mine = each == expert
         place = first_tile * ROWS + num_mine + tl.cumsum(is_mine.to(tl.int32), 0) - 1
         tl.store(pairs_ptr + place, pair, mask=is_mine)

@@ -18,7 +18,7 @@ def route(logits: Tensor, top_k: int, *, renormalise: bool) -> tuple[Tensor, Ten
 def sort_by_expert(experts: list[int], rows: int) -> tuple[list[list[int]], list[int]]:
     """Return the pairs of each tile, and its expert."""
     pairs, of_tiles = [], []
-    for expert in sorted(set(experts)):
+    for expert in sorted({expert for expert in experts if expert >= 0}):
         mine = [pair for pair, each in enumerate(experts) if each == expert]
         tiles = [mine[begin : begin + rows] for begin in range(0, len(mine), rows)]
         pairs += tiles
