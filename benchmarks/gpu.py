@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from benchmarks import gpu_kernels
+from benchmarks import gpu_engine, gpu_kernels
 from benchmarks.gpu_device import Stopwatch, find_gpu
 from benchmarks.gpu_kernels import Result
 from tools.kernels.ops import all_workloads
@@ -24,14 +24,23 @@ from tools.kernels.workload import Workload
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
     parser.add_argument("--only", default="", help="operations whose name contains this")
-    parser.add_argument("--seconds", type=float, default=450.0, help="what doesn't fit is left out")
+    parser.add_argument(
+        "--seconds", type=float, default=330.0, help="for kernels; the rest isn't run"
+    )
+    parser.add_argument("--no-engine", action="store_true", help="kernels alone")
     parser.add_argument("--markdown", action="store_true", help="print tables for a page")
     args = parser.parse_args(argv)
     gpu = find_gpu()
     if isinstance(gpu, str):
         print(f"Not run: {gpu}.", file=sys.stderr)
         sys.exit(2)
-    sys.exit(run(gpu, all_workloads(args.only), args.seconds, is_markdown=args.markdown))
+    exit_code = run(gpu, all_workloads(args.only), args.seconds, is_markdown=args.markdown)
+    if not args.no_engine:
+        print()
+        engine, vocab_size = gpu_engine.start()
+        rows = gpu_engine.EngineBenchmark(engine, vocab_size).rows()
+        print_table(gpu_engine.COLUMNS, list(rows), is_markdown=args.markdown)
+    sys.exit(exit_code)
 
 
 def run(

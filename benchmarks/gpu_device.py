@@ -24,8 +24,6 @@ class Stopwatch(Protocol):
         """Return the median microseconds of `call` with caches that hold none of its data."""
         ...
 
-    def synchronize(self) -> None: ...
-
 
 class CudaStopwatch:
     """Events on the device around each call, after its last cache was filled with other data.
@@ -34,16 +32,15 @@ class CudaStopwatch:
     and the driver take isn't counted.
     """
 
-    device = "cuda"
-
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cuda") -> None:
+        self.device = device
         properties = torch.cuda.get_device_properties(0)
         self.name = properties.name
         if torch.version.hip is None:
             self.arch = f"sm_{properties.major}{properties.minor}"
         else:
             self.arch = properties.gcnArchName.partition(":")[0]
-        self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device="cuda")
+        self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device)
 
     def time_us(self, call: Callable[[], object], at_most_s: float) -> float:
         call()  # compiles, or chooses an algorithm
@@ -59,9 +56,6 @@ class CudaStopwatch:
             times.append(1000 * start.elapsed_time(end))
             total_s += times[-1] / 1e6
         return statistics.median(times)
-
-    def synchronize(self) -> None:
-        torch.cuda.synchronize()
 
 
 def find_gpu() -> CudaStopwatch | str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
+from tgi_cli.runtime.config.memory import BLOCK_SIZE
+from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.engine import Engine
+from tgi_cli.runtime.engine.gpu_parts import PARTS
+from tgi_cli.runtime.engine.load_gpu import load, open_gpu
+from tgi_cli.runtime.hub.locate import locate_model
 from tgi_cli.runtime.ipc.messages import NewRequest, StepOutput
+from tgi_cli.runtime.platforms import cpu
 from tgi_cli.runtime.types import SamplingParams
 
 COLUMNS = ("engine, demo model", "tokens/s", "ms a step")
@@ -14,6 +21,32 @@ BATCHES = (1, 8, 32)
 _PROMPT_TOKENS = 1000
 _SHORT_PROMPT = 16
 _NEW_TOKENS = 128
+
+_MAX_TOKENS = 2048  # of a request
+
+
+def start() -> tuple[Engine, int]:
+    """Load the demo model as `tgi serve` does on this machine's GPU; return its vocabulary, too."""
+    num_threads = len(os.sched_getaffinity(0))
+    cpu.set_num_threads(num_threads)
+    located = locate_model("demo")
+    config = EngineConfig(
+        model=located.config,
+        weights=located.weights,
+        eos_token_ids=(),
+        device="cuda",
+        dtype="float16",
+        kv_cache_dtype="float16",
+        block_size=BLOCK_SIZE,
+        num_blocks=max(BATCHES) * _MAX_TOKENS // BLOCK_SIZE,
+        max_step_tokens=4096,
+        max_running=max(BATCHES),
+        max_total_tokens=_MAX_TOKENS,
+        num_threads=num_threads,
+        cuda_graphs=BATCHES,
+    )
+    return load(config, open_gpu(), PARTS).engine, located.config.vocab_size
+
 
 Clock = Callable[[], float]  # seconds
 

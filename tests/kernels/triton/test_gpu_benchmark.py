@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_engine, gpu_kernels
+from benchmarks import gpu, gpu_device, gpu_engine, gpu_kernels
 from tests.builders.engine import VOCAB_SIZE, make_engine
 from tools.kernels.roofline import GPUS, Cost
 from tools.kernels.workload import Call, Workload
@@ -20,8 +21,6 @@ class FakeStopwatch:
     def time_us(self, call: Callable[[], object], at_most_s: float) -> float:
         call()
         return 8.0
-
-    def synchronize(self) -> None: ...
 
 
 def workload(actual: torch.Tensor | Exception, expected: torch.Tensor, **changes: Any) -> Workload:
@@ -141,3 +140,50 @@ def test_the_engines_rows_count_what_was_generated_and_computed() -> None:
     assert rows[2] == ("decode, 32 at once", f"{32 * 127:,}", "7.87")
     assert rows[3] == ("prefill, 1000 tokens", "1,000", "1e+03")
     assert len(runner.plans) == 2 * (3 * 128 + 1)
+
+
+def test_a_device_is_timed_by_its_own_clock_with_other_data_in_its_cache(monkeypatch) -> None:
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("record")
+
+        def synchronize(self) -> None: ...
+
+        def elapsed_time(self, other: Event) -> float:
+            return 0.002 * log.count("call")  # milliseconds; the later, the slower
+
+    properties = SimpleNamespace(name="NVIDIA L4", major=8, minor=9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(gpu_device, "_FLUSH_BYTES", 100)
+    monkeypatch.setattr(torch.Tensor, "zero_", lambda self: log.append(f"flush {len(self)}"))
+
+    stopwatch = gpu_device.CudaStopwatch("cpu")
+    time_us = stopwatch.time_us(lambda: log.append("call"), at_most_s=0.0)
+
+    assert (stopwatch.name, stopwatch.arch) == ("NVIDIA L4", "sm_89")
+    assert log[:5] == ["call", "flush 100", "record", "call", "record"]
+    assert time_us == 8.0  # the median of five, after one that isn't counted
+
+
+def test_the_demo_model_is_started_with_room_for_what_is_measured(monkeypatch) -> None:
+    configs = []
+    monkeypatch.setattr(gpu_engine, "open_gpu", lambda: None)
+    monkeypatch.setattr(gpu_engine.cpu, "set_num_threads", lambda num_threads: None)
+    monkeypatch.setattr(
+        gpu_engine,
+        "load",
+        lambda config, *_: configs.append(config) or SimpleNamespace(engine="an engine"),
+    )
+
+    engine, vocab_size = gpu_engine.start()
+
+    (config,) = configs
+    assert (engine, vocab_size) == ("an engine", 49152)
+    assert config.num_blocks * config.block_size >= 32 * config.max_total_tokens
+    assert config.device == "cuda"
