@@ -86,9 +86,7 @@ def test_a_part_of_what_is_free_is_left_alone() -> None:
 
 def test_graphs_have_a_reserve() -> None:
     config = gpu_config(cuda_graphs=(1, 2, 6))
-    activations = STEP * 6 // config.max_step_tokens
-    scores = 6 * config.model.vocab_size * 4
-    reserve = 3 * (16 << 20) + activations + scores
+    reserve = 3 * (16 << 20) + STEP * 6 // config.max_step_tokens
     gpu = gpu_of(WEIGHTS + FOREIGN + STEP + reserve + 50 * BLOCK)
 
     assert measure(gpu, cuda_graphs=(1, 2, 6)).num_blocks == 50

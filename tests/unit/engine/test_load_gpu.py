@@ -20,6 +20,7 @@ from tests.builders.gpu_model import (
 )
 from tgi_cli.errors import CapacityError, StartError, UnsupportedModelError
 from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine.determinism import Determinism
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.load_gpu import Parts, load, open_gpu
 from tgi_cli.runtime.engine.loaded import Loaded
@@ -92,6 +93,12 @@ def test_the_step_and_the_weights_leave_the_rest_to_the_cache() -> None:
 
     assert loaded.config.num_blocks == 25
     assert loaded.engine.blocks.num_free_blocks == 25
+
+
+def test_the_promise_can_be_looked_at() -> None:
+    loaded = load_toy(FakeGpu(), cuda_graphs=(1, 2, 4))
+
+    Determinism(loaded.runner, loaded.config, num_requests=3).verify()
 
 
 def test_what_computes_is_described() -> None:

@@ -96,7 +96,7 @@ def test_a_machine_without_cards_is_asked_nothing(
 ) -> None:
     monkeypatch.setattr(gpus, "ask_driver", lambda *_: pytest.fail("asked"))
 
-    assert gpus.read_gpus(tmp_path, None) == GpuStack()
+    assert gpus.read_gpus(None, tmp_path) == GpuStack()
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_what_torch_was_built_for_is_read_without_importing_it(
 def test_the_whole_way_is_read_where_there_is_a_card(
     driver: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stack = gpus.read_gpus(machine(tmp_path, {"dev/nvidiactl": ""}), None)
+    stack = gpus.read_gpus(None, machine(tmp_path, {"dev/nvidiactl": ""}))
 
     assert stack.maker == "NVIDIA"
     assert stack.gpu == H100

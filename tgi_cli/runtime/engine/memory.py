@@ -27,7 +27,6 @@ from tgi_cli.runtime.types import SamplingParams
 
 _log = logging.getLogger(__name__)
 _GRAPH_BYTES = 16 << 20  # of the driver's for each graph: an assumption, not measured yet
-_LOGIT_BYTES = 4
 
 RunStep = Callable[[EngineConfig, StepPlan], None]
 """Makes a KV cache as the config says, computes the plan over it, and lets go of both."""
@@ -148,10 +147,11 @@ def with_blocks(config: EngineConfig, num_blocks: int) -> EngineConfig:
 
 
 def _graphs_bytes(config: EngineConfig, step_bytes: int) -> int:
-    """Return what to keep free for graphs, which share the memory of the largest one."""
+    """Return what to keep free for graphs, which share the memory of the largest one.
+
+    They end before the head, so that what they hold grows with their rows.
+    """
     if not config.cuda_graphs:
         return 0
-    largest = max(config.cuda_graphs)
-    activations = step_bytes * largest // config.max_step_tokens
-    scores = largest * config.model.vocab_size * _LOGIT_BYTES
-    return len(config.cuda_graphs) * _GRAPH_BYTES + activations + scores
+    shared = step_bytes * max(config.cuda_graphs) // config.max_step_tokens
+    return len(config.cuda_graphs) * _GRAPH_BYTES + shared

@@ -28,7 +28,7 @@ _DEVICE_FILES: tuple[tuple[str, Maker], ...] = (
 )
 
 
-def read_gpus(root: Path, cuda_visible_devices: str | None) -> GpuStack:
+def read_gpus(cuda_visible_devices: str | None, root: Path = Path("/")) -> GpuStack:
     """Return what there is; `root` is where /dev and /sys are."""
     maker = find_maker(root)
     if maker is None:

@@ -11,20 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tgi_cli
-from tgi_cli.runtime.config.facts import HardwareFacts
-from tgi_cli.runtime.serving.gpus import read_gpus
+from tgi_cli.runtime.config.facts import GpuStack, HardwareFacts
 
 _ROOT = Path("/")
 _NATIVE_LIBRARY = Path(tgi_cli.__file__).parent / "kernels" / "native"
 _CGROUPS = Path("sys/fs/cgroup")
 
 
-def read_hardware(root: Path = _ROOT, *, cuda_visible_devices: str | None = None) -> HardwareFacts:
-    """Return the facts; `root` is where /dev, /proc and /sys are."""
+def read_hardware(root: Path = _ROOT, gpus: GpuStack | None = None) -> HardwareFacts:
+    """Return the facts; `root` is where /proc and /sys are, and `gpus` what else is known."""
     return HardwareFacts(
         num_cores=num_cores(root),
         available_memory_bytes=available_memory_bytes(root),
-        gpus=read_gpus(root, cuda_visible_devices),
+        gpus=gpus or GpuStack(),
         has_native_kernels=any(_NATIVE_LIBRARY.glob("_native*.so")),
     )
 

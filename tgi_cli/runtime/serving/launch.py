@@ -38,6 +38,7 @@ from tgi_cli.runtime.router.server import RouterServer
 from tgi_cli.runtime.router.tracing import check_tracing
 from tgi_cli.runtime.serving.daemon_thread import is_any_running, run_in_daemon_thread
 from tgi_cli.runtime.serving.environment_report import environment_report
+from tgi_cli.runtime.serving.gpus import read_gpus
 from tgi_cli.runtime.serving.hardware import read_hardware
 from tgi_cli.runtime.serving.screen import Screen
 from tgi_cli.runtime.serving.stop_signals import StopSignals
@@ -60,7 +61,9 @@ def serve(options: ServeOptions, screen: Screen, warnings: tuple[str, ...] = ())
     _log_arguments(options)
     for warning in warnings:
         _log.warning(warning)
-    hardware = read_hardware(cuda_visible_devices=options.cuda_visible_devices)
+    # Who computes on the CPU need not wait for a driver.
+    gpus = None if options.device == "cpu" else read_gpus(options.cuda_visible_devices)
+    hardware = read_hardware(gpus=gpus)
     if options.env:
         for line in environment_report(options, hardware):
             _log.info("%s", line)
