@@ -152,6 +152,14 @@ def test_a_warm_up_that_runs_out_of_memory_names_the_option_to_lower() -> None:
         load_toy(gpu)
 
 
+def test_a_kernel_that_a_device_cannot_run_ends_the_start() -> None:
+    gpu = FakeGpu(name="NVIDIA L4")
+    gpu.breaks_at = 0
+
+    with pytest.raises(UnsupportedModelError, match="can't compute this model on NVIDIA L4"):
+        load_toy(gpu)
+
+
 def test_a_device_that_no_kernel_is_made_for_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="Tesla T4 is sm_75"):
         load_toy(FakeGpu(name="Tesla T4", arch="sm_75"))

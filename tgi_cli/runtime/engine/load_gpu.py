@@ -75,7 +75,17 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
         runner = GpuRunner(config, model, attention, gpu, staging)
         parts.sampler(config, gpu, runner).sample(runner.run(plan), plan.sequences)
 
-    config = with_measured_cache(config, gpu, run_step)
+    try:
+        config = with_measured_cache(config, gpu, run_step)
+    except StartError:
+        raise
+    except Exception as exc:
+        # The first launch of every kernel: here a device shows what it can't compile or run.
+        _log.exception("event=first_step_failed")
+        raise UnsupportedModelError(
+            f"The kernels can't compute this model on {gpu.name}; the log has the reason.",
+            hint="Give --device cpu to compute without the GPU.",
+        ) from exc
     with _out_of_memory_is(_no_cache(config), gpu):
         runner = GpuRunner(config, model, attention, gpu, staging)
         engine = OverlappedEngine(config, runner, parts.sampler(config, gpu, runner))
