@@ -58,7 +58,7 @@ def toy_parts(
         model.bytes_per_token = bytes_per_token
         return model
 
-    def make_sampler(config: EngineConfig, gpu: Any, runner: Any) -> MixedSampler:
+    def make_sampler(config: EngineConfig, gpu: Any, runner: Any, staging: Any) -> MixedSampler:
         host = Sampler(SamplerConfig.of(config))
         return MixedSampler(gpu, ToyDeviceSampler(gpu, runner, config), host)
 

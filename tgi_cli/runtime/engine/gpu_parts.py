@@ -55,7 +55,9 @@ def _load_model(config: EngineConfig, gpu: Gpu, attention: AttentionBackend) -> 
     return load_model(config.model, config.weights, config.dtype, attention, placement)
 
 
-def _make_sampler(config: EngineConfig, gpu: Gpu, runner: GpuRunner) -> LaunchingSampler:
+def _make_sampler(
+    config: EngineConfig, gpu: Gpu, runner: GpuRunner, staging: Staging
+) -> LaunchingSampler:
     return MixedSampler(gpu, NoDeviceSampler(), Sampler(SamplerConfig.of(config)))
 
 

@@ -37,7 +37,7 @@ class Parts:
 
     attention: Callable[[EngineConfig, Gpu, Staging], AttentionBackend]
     model: Callable[[EngineConfig, Gpu, AttentionBackend], Model]
-    sampler: Callable[[EngineConfig, Gpu, GpuRunner], LaunchingSampler]
+    sampler: Callable[[EngineConfig, Gpu, GpuRunner, Staging], LaunchingSampler]
 
 
 def open_gpu() -> Gpu:
@@ -73,7 +73,7 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
 
     def run_step(config: EngineConfig, plan: StepPlan) -> None:
         runner = GpuRunner(config, model, attention, gpu, staging)
-        parts.sampler(config, gpu, runner).sample(runner.run(plan), plan.sequences)
+        parts.sampler(config, gpu, runner, staging).sample(runner.run(plan), plan.sequences)
 
     try:
         config = with_measured_cache(config, gpu, run_step)
@@ -88,7 +88,7 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
         ) from exc
     with _out_of_memory_is(_no_cache(config), gpu):
         runner = GpuRunner(config, model, attention, gpu, staging)
-        engine = OverlappedEngine(config, runner, parts.sampler(config, gpu, runner))
+        engine = OverlappedEngine(config, runner, parts.sampler(config, gpu, runner, staging))
     _log.info("Warming up model")
     try:
         engine.warm_up()
