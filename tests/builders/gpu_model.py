@@ -157,14 +157,14 @@ class ToyDeviceSampler(Sampler):
 
     def launch(
         self,
-        logits: Tensor,
+        scores: Scores,
         sequences: Rows[Sequence],
         bitmasks: Rows[Tensor | None] | None = None,
     ) -> _ToySamples:
         self._gpu.launch("sample")
         seen = [self._known(seq) for seq in sequences]
-        tokens = self.sample(Scores.of(logits), seen, bitmasks)
-        logits.fill_(float("nan"))
+        tokens = self.sample(scores, seen, bitmasks)
+        scores.logits.fill_(float("nan"))
         return _ToySamples(self._gpu, tokens, [self.needs_host(seq) for seq in sequences])
 
     def _known(self, seq: Sequence) -> Sequence:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgi_cli.runtime.engine.sampling.philox import philox4x32, uniform
+from tgi_cli.runtime.engine.sampling.philox import philox4x32, uniform, uniforms
 
 ONES = 0xFFFFFFFF
 
@@ -38,3 +38,14 @@ def test_neighbouring_seeds_and_positions_give_unlike_numbers():
 
     assert len(values) == 1600
     assert abs(sum(values) / 1600 - 0.5) < 0.03
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**40)), min_size=1, max_size=9
+    )
+)
+def test_many_at_once_are_the_same_numbers(pairs):
+    seeds, positions = zip(*pairs, strict=True)
+
+    assert uniforms(seeds, positions).tolist() == [uniform(*pair) for pair in pairs]

@@ -35,7 +35,7 @@ _MAX_CODE = tl.constexpr(2 * MAX_COUNT)
 _LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 4)  # what an extreme penalty gives
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_words"])
 def _change_kernel(
     logits_ptr,
     settings_ptr,

@@ -50,7 +50,7 @@ def _count_kernel(
         tl.store(out + 1, tl.sum((is_possible & (rank == limit)).to(tl.int32), axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_places"])
 def _write_kernel(
     logits_ptr,
     settings_ptr,

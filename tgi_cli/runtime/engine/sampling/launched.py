@@ -59,11 +59,11 @@ class DeviceSampler(Protocol):
 
     def launch(
         self,
-        logits: Tensor,
+        scores: Scores,
         sequences: Rows[Sequence],
         bitmasks: Rows[Tensor | None] | None = None,
     ) -> Samples:
-        """Queue the sampling of `logits` [N, V], which it may change, and the way to the host."""
+        """Queue the sampling of `scores`, whose logits it may change, and the way to the host."""
         ...
 
     def forget(self, request_id: int) -> None: ...
@@ -117,7 +117,7 @@ class MixedSampler:
         logits = self._gpu.pinned(shape, torch.float32) if rows else torch.empty(shape)
         for place, row in enumerate(rows):
             self._gpu.copy(logits[place], scores.logits[row.index])
-        samples = self._device.launch(scores.logits, sequences, bitmasks)
+        samples = self._device.launch(scores, sequences, bitmasks)
         is_over = self._gpu.new_event()
         is_over.record()
         return _MixedSamples(samples, is_over, self._host, rows, logits)

@@ -50,7 +50,7 @@ def apply_watermark(logits: Tensor, is_green: Tensor, delta: float) -> Tensor:
 
 def apply_repetition_penalty(logits: Tensor, seen_ids: Tensor, penalty: float) -> Tensor:
     """Divide positive scores of `seen_ids` [S], distinct, by `penalty`, multiply negative ones."""
-    penalty = _bounded(penalty)
+    penalty = bounded(penalty)
     scores = logits[seen_ids]
     penalised = torch.where(scores < 0, scores * penalty, scores / penalty)
     return logits.index_copy(0, seen_ids, penalised.clamp(-_LARGEST, _LARGEST))
@@ -94,10 +94,10 @@ def forbid(logits: Tensor, ids: Tensor) -> Tensor:
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     """Divide by `temperature`, counted from the highest score so that a tiny one can't overflow."""
-    return (logits - logits.max()) / _bounded(temperature)
+    return (logits - logits.max()) / bounded(temperature)
 
 
-def _bounded(factor: float) -> float:
+def bounded(factor: float) -> float:
     """Return `factor` within what float32 can hold: beyond it, 0 / 0 wouldn't be a number."""
     return min(max(factor, 1e-37), 1e37)
 
