@@ -6,8 +6,8 @@ from tgi_cli.errors import UnsupportedModelError
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.gpu_runner import GpuRunner
 from tgi_cli.runtime.engine.load_gpu import Parts
+from tgi_cli.runtime.engine.sampling.gpu_sampler import GpuSampler
 from tgi_cli.runtime.engine.sampling.launched import LaunchingSampler, MixedSampler
-from tgi_cli.runtime.engine.sampling.on_host import NoDeviceSampler
 from tgi_cli.runtime.engine.sampling.sampler import Sampler, SamplerConfig
 from tgi_cli.runtime.engine.staging import Staging
 from tgi_cli.runtime.layers.attention import AttentionBackend, flash_attn, flashinfer, triton_paged
@@ -58,7 +58,10 @@ def _load_model(config: EngineConfig, gpu: Gpu, attention: AttentionBackend) -> 
 def _make_sampler(
     config: EngineConfig, gpu: Gpu, runner: GpuRunner, staging: Staging
 ) -> LaunchingSampler:
-    return MixedSampler(gpu, NoDeviceSampler(), Sampler(SamplerConfig.of(config)))
+    sampling = SamplerConfig.of(config)
+    on_device = GpuSampler(sampling, gpu, staging, max_running=config.max_running)
+    on_device.warm_up()
+    return MixedSampler(gpu, on_device, Sampler(sampling))
 
 
 PARTS = Parts(attention=make_attention, model=_load_model, sampler=_make_sampler)
