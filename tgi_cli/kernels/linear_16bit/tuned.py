@@ -17,13 +17,17 @@ from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
 TUNED: dict[str, Tiling] = {
     "sm_80": Tiling(
-        (Tile(16, num_warps=4, num_stages=5), Tile(64, 4, 4), Tile(128, 8, 4)),
+        (Tile(16, num_warps=4, num_stages=4), Tile(64, 4, 4), Tile(128, 8, 4)),
         columns=128,
         depth=64,
         num_programs=108,
     ),
     "sm_90": Tiling(
-        (Tile(64, num_warps=4, num_stages=4), Tile(128, 8, 4)),
+        (
+            Tile(64, num_warps=4, num_stages=4),
+            Tile(128, 8, 4),
+            Tile(256, 8, 4, is_for_one_slice=True),
+        ),
         columns=128,
         depth=64,
         num_programs=132,

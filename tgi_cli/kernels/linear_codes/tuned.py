@@ -5,7 +5,8 @@ was timed on a GPU. Two programs to a multiprocessor: widening codes takes four 
 a weight, which one program of four warps can't issue as fast as memory delivers.
 
 - sm_90: a warpgroup multiplies 64 columns by all rows of a tile in one instruction, so tiles have
-  the same rows, and differ in columns. Sums of groups take registers of their own: fewer rows.
+  the same rows, and differ in columns. More rows than 64 of 16 bits would fill shared memory with
+  zeros in decode, at a quarter of its bandwidth.
 - sm_80: every tile is mma.sync m16n8k16. 96 KiB of shared memory at most, which the smaller GPUs of
   the family have too.
 - gfx942: 64 KiB of shared memory; instructions of 16 by 16, whatever the tile.
@@ -33,7 +34,7 @@ BY_ROW: dict[str, Tiling] = {
         depth=128,
         num_programs=216,
     ),
-    "sm_90": Tiling((Tile(128, 4, 3), Tile(128, 8, 3, columns=128)), 64, 128, 264),
+    "sm_90": Tiling((Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 264),
     "gfx942": Tiling(
         (Tile(32, 4, 2), Tile(64, 4, 2), Tile(128, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),
@@ -45,6 +46,10 @@ BY_GROUP: dict[str, Tiling] = {
     "gfx942": Tiling(
         (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),
+}
+# fp8 isn't widened, so its sums may have more registers, and takes half the shared memory.
+IN_FP8: dict[str, Tiling] = {
+    "sm_90": Tiling((Tile(128, 4, 3), Tile(128, 8, 3, columns=128)), 64, 128, 264),
 }
 # Looked-up numbers are many loads on their way, and a register for each.
 BY_TABLE: dict[str, Tiling] = BY_GROUP | {
@@ -64,5 +69,6 @@ BY_TABLE: dict[str, Tiling] = BY_GROUP | {
 
 def tiling_for(target: str, kind: Kind, *, is_by_row: bool, depth: int) -> Tiling:
     """Return the tiles for blocks of `depth`, by which small groups go."""
-    tuned = BY_TABLE if kind == "table4" else BY_ROW if is_by_row else BY_GROUP
+    by_kind = {"fp8": IN_FP8, "table4": BY_TABLE}
+    tuned = by_kind.get(kind, BY_ROW if is_by_row else BY_GROUP)
     return replace(tuned[target], depth=depth)

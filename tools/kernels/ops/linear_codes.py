@@ -11,7 +11,7 @@ from torch import Tensor
 from tgi_cli.kernels import linear_codes
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.kernels.linear_codes import reference
-from tgi_cli.kernels.linear_codes.tuned import BY_GROUP, BY_ROW, BY_TABLE
+from tgi_cli.kernels.linear_codes.tuned import BY_ROW, BY_TABLE, IN_FP8
 from tools.kernels.products import products
 from tools.kernels.workload import Call, randn
 
@@ -55,13 +55,13 @@ WORKLOADS = [
         weight_bits=8,
         decode_fraction=0.65,
         decode_reason="five instructions a weight; a second kernel where K is cut",
-        prefill_fraction=0.5,
-        prefill_reason="weights are widened for each tile; no TMA",
+        prefill_fraction=0.4,
+        prefill_reason="weights are widened for each tile of 64 rows",
     ),
     *products(
         "linear_fp8",
         partial(_make, torch.float8_e4m3fn, 0),
-        BY_ROW,
+        IN_FP8,
         weight_bits=8,
         number="fp8",
         decode_fraction=0.6,
@@ -72,13 +72,13 @@ WORKLOADS = [
     *products(
         "linear_fp8_blocks",
         partial(_make, torch.float8_e4m3fn, 128),
-        BY_GROUP,
+        IN_FP8,
         weight_bits=8.25,
         number="fp8",
         decode_fraction=0.6,
         decode_reason="a kernel before it, one after it where K is cut",
-        prefill_fraction=0.35,
-        prefill_reason="sums are scaled every 128 of K; tiles of 64 rows",
+        prefill_fraction=0.4,
+        prefill_reason="sums are scaled every 128 of K; no TMA",
     ),
     *products(
         "linear_nf4",
