@@ -17,7 +17,7 @@ from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
 TUNED: dict[str, Tiling] = {
     "sm_80": Tiling(
-        (Tile(16, num_warps=4, num_stages=4), Tile(64, 4, 4), Tile(128, 8, 4)),
+        (Tile(16, num_warps=8, num_stages=4), Tile(64, 4, 4), Tile(128, 8, 4)),
         columns=128,
         depth=64,
         num_programs=108,

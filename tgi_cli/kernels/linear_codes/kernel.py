@@ -166,28 +166,28 @@ def _linear_codes_kernel(
     num_blocks = tl.cdiv(num_in, DEPTH)
 
     if IS_SPLIT or NUM_SLICES == 1:
-        index = tl.program_id(1)
-        y_ptr += index.to(tl.int64) * num_rows * num_out
-        first = index * blocks_per_slice
+        y_ptr += tl.program_id(1).to(tl.int64) * num_rows * num_out
+        first = tl.program_id(1) * blocks_per_slice
         last = tl.minimum(first + blocks_per_slice, num_blocks)
         total = _sum_of_slice(
-            word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last, num_in,
-            num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN, ROWS, COLUMNS, DEPTH,
-        )  # fmt: skip
+            *(word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last),
+            *(num_in, num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN),
+            *(ROWS, COLUMNS, DEPTH),
+        )
     else:
         total = tl.zeros((COLUMNS, ROWS), tl.float32)
         for index in range(NUM_SLICES):
             first = index * blocks_per_slice
             last = tl.minimum(first + blocks_per_slice, num_blocks)
             total += _sum_of_slice(
-                word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last,
-                num_in, num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN, ROWS, COLUMNS,
-                DEPTH,
-            )  # fmt: skip
+                *(word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last),
+                *(num_in, num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN),
+                *(ROWS, COLUMNS, DEPTH),
+            )
     store_tile(
-        tl.trans(total), row_scales_ptr, scales_ptr, bias_ptr, y_ptr, y_stride, rows, columns,
-        num_rows, num_out, IS_SPLIT, HAS_ROW_SCALES, HAS_SCALES, HAS_BIAS,
-    )  # fmt: skip
+        *(tl.trans(total), row_scales_ptr, scales_ptr, bias_ptr, y_ptr, y_stride, rows, columns),
+        *(num_rows, num_out, IS_SPLIT, HAS_ROW_SCALES, HAS_SCALES, HAS_BIAS),
+    )
 
 
 def linear_codes(
