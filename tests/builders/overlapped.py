@@ -36,6 +36,7 @@ class OnDevice:
         self.num_steps = 0
         self.last_ids: dict[int, int] = {}  # by row: "on the device"
         self.running: dict[int, dict[int, int]] = {}  # blocks of launched steps, and whose
+        self.fails_fetch: list[Exception] = []  # what the next fetches raise
         self._rows_sampled: list[int] = []
 
     def known(self, seq: Sequence) -> Sequence:
@@ -100,6 +101,8 @@ class _Samples:
         self._tokens = tokens
 
     def fetch(self) -> list[SampledToken]:
+        if self._runner.fails_fetch:
+            raise self._runner.fails_fetch.pop()
         if self._step in self._runner.running:  # else a failure has waited for it
             self._runner.end(self._step)
         return self._tokens

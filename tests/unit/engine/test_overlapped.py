@@ -338,6 +338,23 @@ def test_after_a_failure_the_next_step_is_planned_once_all_is_known(caplog):
     ]
 
 
+def test_a_step_whose_end_is_an_error_fails_those_that_ran_and_spares_the_waiting_ones():
+    engine, runner, _ = make_overlapped(max_running=2)
+    for index in range(3):
+        engine.add(request(index, max_new_tokens=9))
+    engine.step()
+    runner.fails_fetch = [RuntimeError("made to fail by a test")]
+
+    with pytest.raises(RuntimeError, match="made to fail"):
+        engine.step()
+    output = engine.fail_running()
+
+    assert [failure.request_id for failure in output.failures] == [0, 1]
+    assert len(runner.recovered) == 1
+    engine.check_integrity()
+    assert run_to_end(engine) == {2: expected_tokens(request(2).prompt_ids, 9)}
+
+
 @pytest.mark.parametrize("max_total_tokens", [4, 64])
 def test_a_warm_up_asks_for_every_kernel_and_leaves_nothing(max_total_tokens):
     engine, runner, sampler = make_overlapped(max_total_tokens=max_total_tokens)
