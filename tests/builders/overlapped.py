@@ -157,12 +157,17 @@ def make_overlapped(
 
 
 def make_overlapped_guided(
-    *, seed: int = 0, closing: float = 2.0, **changes: Any
+    *, seed: int = 0, closing: float = 2.0, reserved_new_tokens: int = 1024, **changes: Any
 ) -> tuple[OverlappedEngine, OnDevice]:
     config = guided_config(**changes)
     runner = LaunchingChances(seed, closing)
     sampler = LaunchingSampler(SamplerConfig.of(config), runner)
-    engine = OverlappedEngine(config, runner, sampler)  # type: ignore[arg-type]
+    engine = OverlappedEngine(
+        config,
+        runner,  # type: ignore[arg-type]
+        sampler,
+        reserved_new_tokens=reserved_new_tokens,
+    )
     engine.warm_up()
     runner.log.clear()
     return engine, runner

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.builders.engine import expected_tokens, make_engine, request, run_to_end
-from tests.builders.guided import finish, guided_engine, guided_request
+from tests.builders.guided import finish, finish_counting, guided_engine, guided_request
 from tests.builders.overlapped import OnDevice, make_overlapped, make_overlapped_guided
 from tests.unit.engine.test_storm import MODES, NUM_BLOCKS, Storm
 from tgi_cli.errors import EngineDiedError
@@ -199,6 +200,28 @@ def test_guided_requests_and_others_are_told_what_the_plain_loop_tells():
     ]
     assert kinds[:6] == ["run", "launch", "run", "fetch", "launch", "run"]
     assert "run launch fetch run launch fetch" in " ".join(kinds)  # when only others are left
+
+
+def test_guided_requests_that_preempt_one_another_are_told_the_same():
+    requests = [
+        guided_request(Grammar("regex", "[a-f]{45,50}"), i, repetition_penalty=1.2)
+        if i % 2
+        else guided_request(None, i, do_sample=True, seed=i, max_new_tokens=61, ignore_eos=True)
+        for i in range(5)
+    ]
+    plain = guided_engine(max_total_tokens=1200)
+    overlapped, _ = make_overlapped_guided(
+        num_blocks=30, max_total_tokens=110, reserved_new_tokens=1
+    )
+
+    results = []
+    for engine in (plain, overlapped):
+        for new in requests:
+            engine.add(msgspec.structs.replace(new, max_new_tokens=min(new.max_new_tokens, 100)))
+        results.append(finish_counting(engine))
+
+    assert results[0][0] == results[1][0]
+    assert results[1][1] > 0
 
 
 def test_one_that_stops_keeps_its_blocks_until_the_step_that_was_launched_is_over():
