@@ -18,12 +18,11 @@ the id where the sampler left it, on the device. The host waits once a step.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -126,7 +125,7 @@ class OverlappedEngine(Engine):
         """Drop every request that was part of a step, after one that raised; the others stay."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead.samples is not None:
-            with contextlib.suppress(Exception):  # they fail all the same
+            with suppress(Exception):  # they fail all the same
                 ahead.samples.fetch()
         for remove in self._leaving.values():
             remove()
