@@ -30,9 +30,11 @@ SIZES = {
 LENGTHS = (1, 40, 33)
 
 
-def make_stepper(folder: Path, graph_sizes: list[int]) -> tuple[Stepper, FakeGpu]:
+def make_stepper(
+    folder: Path, graph_sizes: list[int], max_total_tokens: int = 96
+) -> tuple[Stepper, FakeGpu]:
     located = locate_model(str(folder))
-    config = engine_config(located, max_total_tokens=96, num_blocks=12, max_running=4)
+    config = engine_config(located, max_total_tokens=max_total_tokens, num_blocks=24, max_running=4)
     gpu = FakeGpu()
     staging = Staging(gpu)
     attention = TritonPagedAttention(
@@ -78,3 +80,26 @@ def test_bits_are_those_of_a_sequence_alone_captured_or_not(tmp_path, monkeypatc
         for step, logits in enumerate(together):
             assert logits[index].isfinite().all()
             torch.testing.assert_close(logits[index], alone[index][step][0], rtol=0, atol=0)
+
+
+def test_a_graph_serves_contexts_other_than_those_it_was_captured_over(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(devices, "is_gpu", lambda x: True)
+    write_tiny_checkpoint(tmp_path, dtype=torch.float16, **SIZES)
+
+    results = []
+    for sizes in ([3], []):
+        stepper, _ = make_stepper(tmp_path, sizes, max_total_tokens=320)
+        generator = torch.Generator().manual_seed(7)
+        for cache in stepper._runner._kv_cache.layers:  # type: ignore[attr-defined]
+            cache.copy_(torch.randn(cache.shape, generator=generator))
+        for lengths in ((300, 2), (30, 257)):  # one and two chunks of keys
+            sequences = [stepper.add([n % 301] * n) for n in lengths]
+            for seq in sequences:
+                seq.num_computed_tokens = seq.num_tokens - 1  # what is in the cache will do
+            results.append(torch.stack(list(stepper.step([(s, 1) for s in sequences]).values())))
+
+    for captured, eager in zip(results[:2], results[2:], strict=True):
+        assert captured.isfinite().all()
+        torch.testing.assert_close(captured, eager, rtol=0, atol=0)
