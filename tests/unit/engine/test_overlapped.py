@@ -15,6 +15,7 @@ from tests.builders.guided import finish, finish_counting, guided_engine, guided
 from tests.builders.overlapped import OnDevice, make_overlapped, make_overlapped_guided
 from tests.unit.engine.test_storm import MODES, NUM_BLOCKS, Storm
 from tgi_cli.errors import EngineDiedError
+from tgi_cli.runtime.engine import engine as engine_module
 from tgi_cli.runtime.engine.engine import NOT_FINITE, STEP_FAILED, Engine
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
 from tgi_cli.runtime.types import Grammar
@@ -379,20 +380,14 @@ def test_a_step_whose_end_is_an_error_fails_those_that_ran_and_spares_the_waitin
 
 
 @pytest.mark.parametrize("max_total_tokens", [4, 64])
-def test_a_warm_up_asks_for_every_kernel_and_leaves_nothing(max_total_tokens):
-    engine, runner, sampler = make_overlapped(max_total_tokens=max_total_tokens)
-    asked: list[tuple[bool, bool]] = []
-    launch = sampler.launch
-
-    def noting(scores, sequences, bitmasks):
-        asked.extend((seq.takes_best, bool(seq.top_n_tokens)) for seq in sequences)
-        return launch(scores, sequences, bitmasks)
-
-    sampler.launch = noting  # type: ignore[method-assign]
+def test_a_warm_up_scores_a_prompt_too_and_leaves_nothing(max_total_tokens, monkeypatch):
+    scored = []
+    monkeypatch.setattr(engine_module, "score_prompt", lambda seq, rows: scored.append(len(rows)))
+    engine, runner, _ = make_overlapped(max_total_tokens=max_total_tokens, max_step_tokens=32)
 
     engine.warm_up()
 
-    assert {(True, False), (False, True)} <= set(asked)
+    assert scored == ([] if max_total_tokens == 4 else [18])
     assert not engine.has_work
     assert not runner.running
     assert engine.blocks.num_free_blocks == 40

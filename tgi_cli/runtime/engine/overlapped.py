@@ -42,19 +42,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_EVERY_STEP = SamplingParams(
-    do_sample=True,
-    temperature=0.9,
-    top_k=50,
-    top_p=0.9,
-    min_p=0.01,
-    repetition_penalty=1.1,
-    frequency_penalty=0.1,
-    presence_penalty=0.1,
-    logit_bias={0: 0.5},
-    min_tokens=1,
-)
-
 
 class LaunchingRunner(StepRunner, Protocol):
     """A runner whose `run` waits for nothing unless it scores prompts."""
@@ -133,11 +120,10 @@ class OverlappedEngine(Engine):
         return super().fail_running()
 
     def _warm_up_requests(self) -> list[NewRequest]:
-        """Ask for every step of sampling, too: a kernel is compiled when it is first launched."""
+        """Ask for a short prompt with its scores, too: kernels are compiled when first launched."""
         num_tokens = max(1, min(19, self._config.max_total_tokens - 3))
-        greedy = NewRequest(-1, [0] * num_tokens, 3, SamplingParams(), scores_prompt=True)
-        sampled = NewRequest(-1, [0], 3, _EVERY_STEP, ignore_eos=True, top_n_tokens=2)
-        return [*super()._warm_up_requests(), greedy, sampled]
+        scored = NewRequest(-1, [0] * num_tokens, 3, SamplingParams(), scores_prompt=True)
+        return [*super()._warm_up_requests(), scored]
 
     def _fail(
         self, seq: Sequence, message: str, *, distrusts_prefix: bool = False
