@@ -42,7 +42,7 @@ def make_engine(*, ahead: bool) -> Engine:
 def play(engine: Engine) -> tuple[dict[int, list[SequenceOutput]], int]:
     """Let requests come one a step; return what each is told, and the number of preemptions."""
     arrivals = [
-        request(i, num_tokens=3 + 6 * i, max_new_tokens=9, **sampling)
+        request(i, 3 + 6 * i, 9, ignore_eos=i != 3, **sampling)
         for i, sampling in enumerate(SAMPLINGS)
     ]
     told: dict[int, list[SequenceOutput]] = {}
