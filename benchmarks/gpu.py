@@ -9,6 +9,7 @@ number.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> None:
     if isinstance(gpu, str):
         print(f"Not run: {gpu}.", file=sys.stderr)
         sys.exit(2)
+    gpu_kernels.compile_all(args.only, gpu.arch, len(os.sched_getaffinity(0)))
     exit_code = run(gpu, all_workloads(args.only), args.seconds, is_markdown=args.markdown)
     if not args.no_engine:
         print()

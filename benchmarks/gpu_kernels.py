@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmarks.gpu_device import Stopwatch
 from tgi_cli.kernels import devices
+from tools.kernels.compiled import TARGETS, compile_calls
+from tools.kernels.ops import all_workloads
 from tools.kernels.roofline import GPUS, Gpu, roof_us
 from tools.kernels.workload import Workload
 
@@ -53,11 +59,40 @@ def known_gpu(name: str) -> Gpu | None:
 
 
 def run_all(workloads: list[Workload], stopwatch: Stopwatch) -> Iterator[Result]:
-    """Check and time what the device's instruction set is promised to run."""
+    """Check and time what the device's instruction set is promised to run.
+
+    The first workload of each operation comes before the second of any, so that a run that ends
+    early has seen them all.
+    """
     family = devices.family(stopwatch.arch)
+    by_op: dict[str, list[Workload]] = {}
     for workload in workloads:
         if family in workload.targets:
-            yield run(workload, stopwatch)
+            by_op.setdefault(workload.op, []).append(workload)
+    for turn in itertools.zip_longest(*by_op.values()):
+        for workload in turn:
+            if workload is not None:
+                yield run(workload, stopwatch)
+
+
+def compile_all(pattern: str, arch: str, num_processes: int) -> None:
+    """Compile the workloads of `all_workloads(pattern)` in parallel, for Triton's cache on disk.
+
+    It only saves time: what isn't found there is compiled when it is first run.
+    """
+    if arch not in TARGETS:
+        return
+    ops = sorted({workload.op for workload in all_workloads(pattern)})
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(num_processes, maxtasksperchild=1) as pool:
+        pool.map(partial(_compile_op, arch=arch), ops, chunksize=1)
+
+
+def _compile_op(op: str, arch: str) -> None:
+    for workload in all_workloads():
+        if workload.op == op and arch in workload.targets:
+            with contextlib.suppress(Exception):  # it will be told when it is run
+                compile_calls(arch, lambda workload=workload: workload.make("meta").run())
 
 
 def run(workload: Workload, stopwatch: Stopwatch) -> Result:

@@ -106,6 +106,23 @@ def test_what_is_not_promised_for_the_device_is_not_run(capsys) -> None:
     assert list(gpu_kernels.run_all([only_amd], FakeStopwatch())) == []
 
 
+def test_every_operation_has_its_first_turn_before_any_has_its_second() -> None:
+    right = HALVES, HALVES.double()
+    workloads = [
+        workload(*right, op="a"),
+        workload(*right, op="a", shape="7"),
+        workload(*right, op="b"),
+    ]
+
+    results = gpu_kernels.run_all(workloads, FakeStopwatch())
+
+    assert [(each.workload.op, each.workload.shape) for each in results] == [
+        ("a", "3"),
+        ("b", "3"),
+        ("a", "7"),
+    ]
+
+
 def test_time_that_is_up_ends_the_table_and_not_the_run(capsys) -> None:
     exit_code = gpu.run(
         FakeStopwatch(), [workload(HALVES, HALVES.double())] * 3, 0, is_markdown=False
