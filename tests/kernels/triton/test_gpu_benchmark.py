@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from benchmarks import gpu, gpu_device, gpu_engine, gpu_kernels
 from tests.builders.engine import VOCAB_SIZE, make_engine
+from tools.kernels.peers import attention_peers
 from tools.kernels.roofline import GPUS, Cost
 from tools.kernels.workload import Call, Workload
 
@@ -204,3 +207,25 @@ def test_the_demo_model_is_started_with_room_for_what_is_measured(monkeypatch) -
     assert (engine, vocab_size) == ("an engine", 49152)
     assert config.num_blocks * config.block_size >= 32 * config.max_total_tokens
     assert config.device == "cuda"
+
+
+def test_attention_is_timed_beside_torchs_and_flash_attns(monkeypatch) -> None:
+    asked: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    package = SimpleNamespace(
+        flash_attn_func=lambda q, k, v, causal: asked.append(("prefill", q.shape, k.shape)),
+        flash_attn_with_kvcache=lambda q, k, v, causal: asked.append(("decode", q.shape, k.shape)),
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib, "import_module", lambda name: package)
+
+    decode = attention_peers(torch.zeros(3, 4, 16), 3, 9, 2)
+    prefill = attention_peers(torch.zeros(9, 4, 16), 1, 9, 2)
+    for peers in (decode, prefill):
+        peers["flash-attn"]()
+
+    assert asked == [
+        ("decode", (3, 1, 4, 16), (3, 9, 2, 16)),
+        ("prefill", (1, 9, 4, 16), (1, 9, 2, 16)),
+    ]
+    assert decode["torch"]().shape == (3, 4, 1, 16)
+    assert prefill["torch"]().shape == (1, 4, 9, 16)

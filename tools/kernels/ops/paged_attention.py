@@ -10,6 +10,7 @@ from tgi_cli.kernels import devices
 from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span, kernel
 from tgi_cli.kernels.paged_attention.layout import Heads, lay_out
 from tgi_cli.kernels.paged_attention.tuned import CHUNK, tiles_for
+from tools.kernels.peers import attention_peers
 from tools.kernels.roofline import Cost
 from tools.kernels.workload import Call, Workload, randn
 
@@ -83,7 +84,10 @@ def _workload(
         def expect() -> tuple[Tensor, ...]:
             return (_dense(q, cache, tables, num_tokens, context_len, sliding_window, soft_cap),)
 
-        return Call(run, expect)
+        peers = {}
+        if sliding_window is None and not soft_cap and not is_fp8:
+            peers = attention_peers(q, num_sequences, context_len, num_kv_heads)
+        return Call(run, expect, peers)
 
     seen = min(context_len, sliding_window or context_len)
     pairs = total * seen - (num_tokens * (num_tokens - 1) // 2 * num_sequences)
