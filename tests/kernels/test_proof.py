@@ -77,9 +77,9 @@ def test_the_roof_is_the_slower_of_memory_and_arithmetic():
 def test_the_bound_grows_where_too_little_is_on_the_way_or_too_much_to_issue():
     cost = Cost(33_500_000)
 
-    def bound(num_programs=132, bytes_in_flight=48 << 10, loop_turns=0):
+    def bound(num_programs=132, bytes_in_flight=48 << 10, loop_turns=0, facts=GOOD):
         return bound_us(
-            GOOD,
+            facts,
             H100,
             cost,
             num_programs=num_programs,
@@ -92,6 +92,8 @@ def test_the_bound_grows_where_too_little_is_on_the_way_or_too_much_to_issue():
     assert bound(num_programs=8) > 2 * bound()
     # 132 programs of 4 warps, 200 instructions a turn, 4 issued a cycle of each of 132.
     assert bound(loop_turns=1000) == pytest.approx(200 * 1000 / 1.755e9 * 1e6)
+    straight = replace(GOOD, loop_instructions=0, num_instructions=500)
+    assert bound(loop_turns=400, facts=straight) == bound(loop_turns=1000)
 
 
 NVIDIA = """

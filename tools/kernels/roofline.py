@@ -91,7 +91,8 @@ def bound_us(
     """Return a lower bound on microseconds for a kernel as compiled.
 
     `bytes_in_flight`: what one program has asked for and not yet received; `loop_turns`: of its hot
-    loop. A multiprocessor issues four instructions of warps in a cycle.
+    loop, or launches of a program that has none. A multiprocessor issues four instructions of warps
+    in a cycle.
     """
     at_once = min(num_programs, gpu.num_multiprocessors * programs_per_multiprocessor(facts, gpu))
     fed = min(1.0, at_once * bytes_in_flight / (gpu.bandwidth * gpu.latency_s))
@@ -101,6 +102,7 @@ def bound_us(
     share = 0.6 if gpu.target == "sm_90" and is_synchronous else 1.0
     memory = cost.num_bytes / (gpu.bandwidth * fed)
     arithmetic = cost.num_operations / (gpu.peaks[cost.number] * share * busy)
-    instructions = num_programs * facts.num_warps * loop_turns * facts.loop_instructions
+    turn = facts.loop_instructions or facts.num_instructions
+    instructions = num_programs * facts.num_warps * loop_turns * turn
     issue = instructions / (4 * gpu.clock * gpu.num_multiprocessors * busy)
     return 1e6 * max(memory, arithmetic, issue)

@@ -41,7 +41,7 @@ class Workload:
     bytes_in_flight: int  # of a program: its loads of one turn of the hot loop, times the stages
     expected_fraction: float  # of the roof's speed, on H100
     reason: str  # for what is missing from it
-    loop_turns: int = 0  # of the hot loop, of a program; 0: not counted
+    loop_turns: int = 0  # of a program's hot loop; of its launches if it has none; 0: not counted
     uses_mma: bool = False
     needs_wide_loads: bool = False  # most bytes by 128-bit loads
     tolerance: float = 1.0  # of eps of the output's type, times (|expected| + its mean)

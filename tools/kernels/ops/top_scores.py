@@ -36,6 +36,7 @@ def _workload(num_rows: int, vocab_size: int) -> Workload:
         num_programs=num_rows * -(-vocab_size // 4096),
         bytes_in_flight=4 * 4096,
         expected_fraction=0.25 if num_rows > 16 else 0.02,
+        loop_turns=8,
         reason="issue: 120 instructions a score" if num_rows > 16 else "eleven launches",
     )
 
