@@ -47,6 +47,7 @@ class Facts:
     spilled_bytes: int  # of stack, for each thread
     shared_bytes: int
     mma: dict[str, int]  # matrix instructions, how many of each
+    reductions: frozenset[str]  # of a tile's rows: how many numbers, and who has which
     loads: dict[str, int]  # of global memory
     num_instructions: int
     loop_instructions: int  # of the longest loop that holds no other: one turn, of each warp
@@ -111,6 +112,7 @@ def _facts(target: str, metadata: dict[str, Any], files: dict[str, str]) -> Fact
         spilled_bytes=spilled,
         shared_bytes=metadata["shared"],
         mma={name: n for name, n in sorted(names.items()) if re.match(_MMA, name)},
+        reductions=_reductions(_read(files, ".ttgir")),
         loads={name: n for name, n in sorted(names.items()) if re.match(_LOADS, name)},
         num_instructions=sum(names.values()),
         loop_instructions=loop_instructions(assembly),
@@ -138,6 +140,20 @@ def loop_instructions(assembly: str) -> int:
     ]
     # A program ends in a loop of one branch to itself, which is never entered.
     return max((end - begin for begin, end in innermost if end - begin > 1), default=0)
+
+
+def _read(files: dict[str, str], suffix: str) -> str:
+    return next(Path(path).read_text() for name, path in files.items() if name.endswith(suffix))
+
+
+def _reductions(ir: str) -> frozenset[str]:
+    """Return what decides the order in which `tl.sum(x, 1)` adds: not the number of rows."""
+    layouts = dict(re.findall(r"^(#\w+) = (.*)$", ir, re.M))
+    found = re.findall(r"\}\) : \(tensor<\d+x(\d+)x\w+, (#\w+)>\)", ir)
+    down_the_rows = r"(?<=warpsPerCTA = \[)\d+(?=, )"
+    return frozenset(
+        f"{count} in {re.sub(down_the_rows, '_', layouts[name])}" for count, name in found
+    )
 
 
 def _run(tool: str, path: Path, *flags: str) -> str:

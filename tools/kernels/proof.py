@@ -72,7 +72,7 @@ def _largest(facts: list[Facts]) -> Facts:
 
 
 def different_code(proofs: list[Proof]) -> list[tuple[Proof, str]]:
-    """Return the proofs whose matrix instructions differ from those that they must share."""
+    """Return the proofs whose matrix instructions or sums differ from those they must share."""
     by_name = {(p.workload.op, p.workload.shape, p.gpu.name): p for p in proofs}
     found = []
     for proof in proofs:
@@ -82,6 +82,9 @@ def different_code(proofs: list[Proof]) -> list[tuple[Proof, str]]:
         mine, theirs = set(proof.largest.mma), set(twin.largest.mma)
         if mine != theirs:
             found.append((proof, f"matrix instructions {mine}, where {theirs} were promised"))
+        sums, their_sums = proof.largest.reductions, twin.largest.reductions
+        if sums != their_sums:
+            found.append((proof, f"rows are summed as {set(sums)}, not as {set(their_sums)}"))
     return found
 
 

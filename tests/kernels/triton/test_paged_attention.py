@@ -116,12 +116,19 @@ def test_decodes_match_reference(dtype, max_lines):
     assert_near(out, case.expected(), eps=2)
 
 
-@pytest.mark.parametrize("max_lines", [_SPLIT, _WHOLE], ids=["split", "whole"])
 @pytest.mark.parametrize(
-    ("window", "soft_cap"), [(1, 0.0), (40, 0.0), (256, 30.0), (257, 0.0), (None, 5.0)]
+    ("window", "soft_cap", "max_lines"),
+    [
+        (1, 0.0, _WHOLE),
+        (40, 0.0, _SPLIT),
+        (256, 30.0, _SPLIT),
+        (256, 30.0, _WHOLE),
+        (257, 0.0, _SPLIT),
+        (None, 5.0, _SPLIT),
+    ],
 )
 def test_prompts_beside_decodes_match_reference(window, soft_cap, max_lines):
-    case = Case([(25, 25), (290, 37), (9, 1), (257, 3)], window=window, soft_cap=soft_cap)
+    case = Case([(25, 25), (290, 23), (9, 1), (257, 3)], window=window, soft_cap=soft_cap)
 
     out = case.attend(max_lines)
 
@@ -174,7 +181,6 @@ def test_an_fp8_cache_is_widened_exactly(kv_dtype, dtype):
     "options",
     [
         {},
-        {"window": 100},
         {"window": 256, "soft_cap": 5.0, "dtype": torch.bfloat16},
         {"kv_dtype": torch.float8_e4m3fn, "head_dim": 80},
         {"head_dim": 256, "heads": Heads(1, 1)},
@@ -182,7 +188,7 @@ def test_an_fp8_cache_is_widened_exactly(kv_dtype, dtype):
     ids=str,
 )
 def test_the_last_row_of_a_prompt_has_the_bits_of_its_decode(options):
-    case = Case([(530, 3), (256, 5), (270, 22), (30, 30)], **options)
+    case = Case([(530, 2), (256, 3), (270, 22), (20, 20)], **options)
     ends = [span.end - 1 for span in case.spans]
     q, spans = case.last_rows()
 
@@ -256,11 +262,16 @@ def test_sequences_of_context_0_fill_up_a_batch():
     assert not out[[1, 3]].any()
 
 
-def test_what_exceeds_the_room_for_partial_results_is_computed_whole():
-    case = Case(AROUND_A_CHUNK, heads=Heads(2, 1))
+@pytest.mark.parametrize(
+    ("heads", "max_lines"),
+    [(Heads(2, 1), 11), (Heads(70, 1), 3 * 70 + 2 * 70 - 1)],
+    ids=str,
+)
+def test_what_exceeds_the_room_for_partial_results_is_computed_whole(heads, max_lines, monkeypatch):
+    case = Case([(40, 1), (600, 1), (257, 1)], heads=heads)  # of 1, 3 and 2 chunks
+    monkeypatch.setattr(devices, "target", lambda: "sm_90")
 
-    # 3 chunks of the longest and 2 of the next, 2 heads each
-    assert torch.equal(case.attend(max_lines=11), case.attend())
+    assert torch.equal(case.attend(max_lines), case.attend(_SPLIT))
 
 
 def test_blocks_may_lie_beyond_2_to_the_31_numbers():

@@ -11,8 +11,10 @@ its implementation reads; a slot is block * block_size + offset. Grouped-query a
 et al., arXiv:2305.13245. Paging: Kwon et al., arXiv:2309.06180. Soft cap: Gemma 2,
 arXiv:2408.00118.
 
-Two implementations of one protocol: `native.py` is C; `gathered.py` is torch, for where the
-library wasn't built or a head is of a size that it can't do.
+Implementations of one protocol: `native.py` is C; `gathered.py` is torch, for where the library
+wasn't built or a head is of a size that it can't do. On a GPU `kernel.py` launches Triton's
+kernels, q and out being fp16 or bf16; their implementation stands with the layers, since its plans
+go through the platform.
 """
 
 from __future__ import annotations

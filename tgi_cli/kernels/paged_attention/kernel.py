@@ -103,6 +103,7 @@ def attend(
     shared: dict[str, Any] = {
         **heads,
         "HEAD_PAD": head_pad(head_dim),
+        "VALUE_WIDTH": tiles.width,
         "KEYS": tiles.keys,
         "CHUNK": CHUNK,
         "BLOCK_SIZE": block_size,
@@ -111,12 +112,12 @@ def attend(
         "HAS_WINDOW": step.sliding_window is not None,
         # Without contraction, a sum and a product are the same in every kernel.
         "enable_fp_fusion": False,
-        **({"matrix_instr_nonkdim": 16} if target == "gfx942" else {}),
+        **({"matrix_instr_nonkdim": 16} if target == "gfx942" else {"maxnreg": 255}),
     }
     numbers = (score_scale, soft_cap * log2_e, window)
     strides = (cache.stride(0), step.block_tables.stride(0))
     if step.whole is not None:
-        for value_start in range(0, head_dim, tiles.whole_width):
+        for value_start in range(0, head_dim, tiles.width * tiles.whole_values):
             attend_whole_kernel[(len(step.whole), num_kv_heads)](
                 q,
                 _readable(cache, target),
@@ -129,7 +130,7 @@ def attend(
                 *strides,
                 *numbers,
                 VALUE_START=value_start,
-                VALUE_WIDTH=tiles.whole_width,
+                NUM_VALUES=tiles.whole_values,
                 ROWS=tiles.whole_rows,
                 num_warps=tiles.whole_rows // _ROWS_OF_A_WARP,
                 num_stages=tiles.whole_stages,
@@ -147,8 +148,7 @@ def attend(
             q.stride(0),
             *strides,
             *numbers,
-            VALUE_WIDTH=tiles.split_width,
-            NUM_VALUES=-(-head_dim // tiles.split_width),
+            NUM_VALUES=-(-head_dim // tiles.width),
             ROWS=SPLIT_ROWS,
             num_warps=SPLIT_ROWS // _ROWS_OF_A_WARP,
             num_stages=tiles.split_stages,

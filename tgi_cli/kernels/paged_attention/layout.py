@@ -63,18 +63,16 @@ def lay_out(
     num_tokens, context = sequences[:-1, 1], sequences[:-1, 2]
     is_single = num_tokens == 1
     if is_single.all():
-        return _singles(sequences, sliding_window, heads, max_lines, max_context)
+        return _singles(sequences, sliding_window, heads, whole_rows, max_lines, max_context)
     whole = _tiles(sequences, np.flatnonzero(~is_single), heads, whole_rows)
     wants_split = is_single
     if len(whole) * heads.num_kv_heads < FULL_GPU:
         wants_split = is_single | (context > CHUNK)
     split = _tiles(sequences, np.flatnonzero(wants_split), heads, SPLIT_ROWS)
     is_held = _give_lines(sequences, split, sliding_window, heads, max_lines)
-    # A sequence goes the one way or the other with all of its tiles.
-    without = np.unique(split[~is_held, 0])
-    split = split[~np.isin(split[:, 0], without)]
-    not_split = np.setdiff1d(np.arange(len(spans)), split[:, 0])
-    whole = _tiles(sequences, not_split, heads, whole_rows)
+    is_split = np.append(wants_split, False) & is_held
+    split = split[is_split[split[:, 0]]]
+    whole = _tiles(sequences, np.flatnonzero(~is_split[:-1]), heads, whole_rows)
     rows = _num_rows(sequences, split, heads, SPLIT_ROWS)
     chunks = _num_chunks(sequences, split, sliding_window, heads)
     return Layout(
@@ -90,6 +88,7 @@ def _singles(
     sequences: NDArray[np.int32],
     sliding_window: int | None,
     heads: Heads,
+    whole_rows: int,
     max_lines: int,
     max_context: int,
 ) -> Layout:
@@ -100,10 +99,10 @@ def _singles(
         max_chunks = min(max_chunks, (sliding_window - 2) // CHUNK + 2)
     whole = split[:0]
     if num_sequences * max_chunks * heads.num_heads > max_lines:
-        whole = split.copy()
+        whole = _tiles(sequences, np.arange(num_sequences), heads, whole_rows)
     is_held = _give_lines(sequences, split, sliding_window, heads, max_lines)
-    whole[is_held[: len(whole)], 0] = num_sequences
-    split[~is_held, 0] = num_sequences
+    whole[is_held[whole[:, 0]], 0] = num_sequences
+    split[~is_held[split[:, 0]], 0] = num_sequences
     return Layout(
         sequences,
         split,
@@ -156,17 +155,22 @@ def _give_lines(
     heads: Heads,
     max_lines: int,
 ) -> NDArray[np.bool_]:
-    """Write each tile's first line of the partial results; return whether there is room for it.
+    """Write each tile's first line of the partial results; return whose have room, [B + 1].
 
     The longest contexts come first: they gain most.
     """
+    owners = split[:, 0]
     rows = _num_rows(sequences, split, heads, SPLIT_ROWS).astype(np.int64)
     lines = rows * heads.num_kv_heads * _num_chunks(sequences, split, sliding_window, heads)
-    order = np.argsort(-sequences[split[:, 0], 2], kind="stable")
-    ends = np.cumsum(lines[order])
-    is_held = np.empty(len(split), dtype=np.bool_)
-    is_held[order] = ends <= max_lines
-    split[order, 2] = np.where(ends <= max_lines, ends - lines[order], 0)
+    before = np.cumsum(lines) - lines
+    first_tiles = np.searchsorted(owners, owners)
+    of_sequence = np.bincount(owners, weights=lines, minlength=len(sequences)).astype(np.int64)
+    order = np.argsort(-sequences[:, 2], kind="stable")
+    ends = np.empty(len(sequences), dtype=np.int64)
+    ends[order] = np.cumsum(of_sequence[order])
+    is_held: NDArray[np.bool_] = ends <= max_lines
+    first = (ends - of_sequence)[owners] + before - before[first_tiles]
+    split[:, 2] = np.where(is_held[owners], first, 0)
     return is_held
 
 

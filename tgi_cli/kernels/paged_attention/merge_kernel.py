@@ -9,10 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .attend_kernel import divided, merge
+from .chunk_kernel import divided, merge
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["window"])
 def merge_kernel(
     partials_ptr,
     stats_ptr,

@@ -1,7 +1,8 @@
 """Tiles of the attention kernels, by target and head size; never by what a step holds.
 
-KEYS and CHUNK decide a row's bits, so both kernels have them from here. ROWS doesn't: each warp has
-16 rows of its own, on sm_90 four of them the 64 of one wgmma, and never sums with another.
+What decides a row's bits is the same for both kernels: KEYS, CHUNK, and on sm_80 the width of a
+sum, since Triton spreads the keys over warps where it is wider than the tile has rows. ROWS decides
+nothing: each warp has 16 rows of its own, on sm_90 four of them the 64 of one wgmma.
 
 Chosen by what the compiler says (no spills, `python -m tools.kernels`), not by a clock.
 """
@@ -20,9 +21,9 @@ class Tiles:
     """How the kernels cut the work of one head size on one target."""
 
     keys: int  # of one turn of the loop
-    split_width: int  # numbers of a head that one sum holds: all of them take one or two
-    split_stages: int
-    whole_width: int  # a program has one sum
+    width: int  # numbers of a head that one sum holds
+    split_stages: int  # a program has the sums of a whole head: one or two
+    whole_values: int  # how many sums a program has
     whole_rows: int  # queries times heads of its tile
     whole_stages: int
 
@@ -32,24 +33,24 @@ class Tiles:
 
 # By target, padded head size, and whether the cache is fp8.
 _TILES = {
-    ("sm_80", 64, False): Tiles(32, 64, 3, 64, 64, 2),
-    ("sm_80", 128, False): Tiles(32, 128, 3, 128, 64, 2),
-    ("sm_80", 256, False): Tiles(16, 128, 3, 128, 64, 2),
-    ("sm_80", 64, True): Tiles(32, 64, 1, 64, 64, 1),
-    ("sm_80", 128, True): Tiles(32, 128, 1, 64, 64, 1),
-    ("sm_80", 256, True): Tiles(16, 128, 3, 64, 64, 1),
-    ("sm_90", 64, False): Tiles(64, 64, 3, 64, 128, 3),
-    ("sm_90", 128, False): Tiles(64, 128, 2, 128, 128, 2),
-    ("sm_90", 256, False): Tiles(32, 128, 2, 128, 128, 2),
-    ("sm_90", 64, True): Tiles(64, 64, 3, 64, 128, 3),
-    ("sm_90", 128, True): Tiles(64, 128, 2, 128, 128, 2),
-    ("sm_90", 256, True): Tiles(32, 128, 2, 128, 128, 2),
-    ("gfx942", 64, False): Tiles(64, 64, 2, 64, 64, 2),
-    ("gfx942", 128, False): Tiles(32, 128, 2, 128, 64, 2),
-    ("gfx942", 256, False): Tiles(32, 128, 1, 128, 64, 1),
-    ("gfx942", 64, True): Tiles(64, 64, 2, 64, 64, 2),
-    ("gfx942", 128, True): Tiles(32, 128, 2, 128, 64, 2),
-    ("gfx942", 256, True): Tiles(32, 128, 1, 128, 64, 1),
+    ("sm_80", 64, False): Tiles(64, 64, 2, 1, 64, 2),
+    ("sm_80", 128, False): Tiles(32, 64, 3, 2, 64, 2),
+    ("sm_80", 256, False): Tiles(16, 128, 2, 1, 64, 2),
+    ("sm_80", 64, True): Tiles(32, 64, 1, 1, 64, 1),
+    ("sm_80", 128, True): Tiles(32, 64, 1, 2, 64, 1),
+    ("sm_80", 256, True): Tiles(32, 128, 1, 1, 64, 1),
+    ("sm_90", 64, False): Tiles(64, 64, 3, 1, 128, 3),
+    ("sm_90", 128, False): Tiles(64, 128, 2, 1, 128, 2),
+    ("sm_90", 256, False): Tiles(32, 128, 2, 1, 128, 2),
+    ("sm_90", 64, True): Tiles(64, 64, 3, 1, 128, 3),
+    ("sm_90", 128, True): Tiles(64, 128, 2, 1, 128, 2),
+    ("sm_90", 256, True): Tiles(32, 128, 2, 1, 128, 2),
+    ("gfx942", 64, False): Tiles(64, 64, 2, 1, 64, 2),
+    ("gfx942", 128, False): Tiles(32, 128, 2, 1, 64, 2),
+    ("gfx942", 256, False): Tiles(32, 128, 1, 1, 64, 1),
+    ("gfx942", 64, True): Tiles(64, 64, 2, 1, 64, 2),
+    ("gfx942", 128, True): Tiles(32, 128, 2, 1, 64, 2),
+    ("gfx942", 256, True): Tiles(32, 128, 1, 1, 64, 1),
 }
 
 
