@@ -32,6 +32,9 @@ _WIDENED_BY_TARGET = {
     ("gfx942", torch.float8_e4m3fn),
     ("gfx942", torch.float8_e5m2),
 }
+# Left to itself ptxas spills rather than take registers that keep another program from its
+# multiprocessor. On gfx942 tiles of any rows must be added by the same instruction.
+_OPTIONS = {"sm_80": {"maxnreg": 255}, "sm_90": {}, "gfx942": {"matrix_instr_nonkdim": 16}}
 _NO_WINDOW = 1 << 30
 _ROWS_OF_A_WARP = 16
 
@@ -112,7 +115,7 @@ def attend(
         "HAS_WINDOW": step.sliding_window is not None,
         # Without contraction, a sum and a product are the same in every kernel.
         "enable_fp_fusion": False,
-        **({"matrix_instr_nonkdim": 16} if target == "gfx942" else {"maxnreg": 255}),
+        **_OPTIONS[target],
     }
     numbers = (score_scale, soft_cap * log2_e, window)
     strides = (cache.stride(0), step.block_tables.stride(0))

@@ -168,7 +168,8 @@ def _workloads() -> list[Workload]:
         )  # fmt: skip
     fp8 = _workload(
         "decode", 8, 1, 4096, 128, kv_dtype=torch.float8_e4m3fn,
-        expected_fraction=0.6, reason="widening between load and product (on A100, by integers, it takes longer than loading)",
+        expected_fraction=0.6,
+        reason="widening before the products; on A100 it takes longer than loading",
     )  # fmt: skip
     gemma = _workload(
         "decode", 8, 1, 8192, 256, heads=Heads(16, 8), sliding_window=4096, soft_cap=50.0,
