@@ -67,8 +67,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30m --start-interval=2s -
 ENTRYPOINT ["tgi-entrypoint"]
 
 # The driver's libraries come from the host's NVIDIA container toolkit, CUDA's from torch's wheel.
-# This version computes on the CPU here too, and says so at its start.
+# Triton compiles its way to the driver when it is first used.
 FROM system AS cuda
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=needs-cuda /opt/tgi /opt/tgi
 RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \

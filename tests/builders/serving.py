@@ -70,6 +70,8 @@ def gpu_stack(*gpus: GpuFacts, cuda_version: tuple[int, int] = (12, 8), **change
         "driver": DriverFacts(gpus=gpus or (H100,), cuda_version=cuda_version),
         "torch_cuda": "12.8",
         "has_triton": True,
+        "has_compiler": True,
+        "has_python_headers": True,
     }
     return GpuStack(**{**fields, **changes})
 

@@ -43,6 +43,14 @@ MISSING = [
         "NVIDIA's driver is too old: it can do CUDA 11.4, and the installed torch needs CUDA 12.8",
     ),
     (gpu_stack(has_triton=False), "triton isn't installed (pip install 'tgi-cli[gpu]')"),
+    (
+        gpu_stack(has_compiler=False),
+        "triton needs a C compiler, and there is no gcc, clang or $CC",
+    ),
+    (
+        gpu_stack(has_python_headers=False),
+        "triton needs Python's C headers, and Python.h isn't there (package python3-dev)",
+    ),
 ]
 
 

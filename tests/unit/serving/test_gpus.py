@@ -249,6 +249,34 @@ def test_the_whole_way_is_read_where_there_is_a_card(
     assert not {"torch", "triton"} & set(_modules_after("import tgi_cli.runtime.serving.gpus"))
 
 
+@pytest.mark.parametrize(
+    ("compiler", "programs", "expected"),
+    [
+        (None, {"gcc"}, True),
+        (None, {"clang"}, True),
+        (None, {"cc"}, False),
+        ("icx", {"icx"}, True),
+        ("icx", {"gcc"}, False),
+    ],
+)
+def test_a_compiler_is_looked_for_where_triton_does(
+    compiler: str | None,
+    programs: set[str],
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpus, "ask_driver", lambda *_: DriverFacts())
+    monkeypatch.setattr(gpus.shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.delenv("CC", raising=False)
+    if compiler is not None:
+        monkeypatch.setenv("CC", compiler)
+
+    stack = gpus.read_gpus(None, machine(tmp_path, {"dev/nvidiactl": ""}))
+
+    assert stack.has_compiler is expected
+
+
 def _modules_after(code: str) -> list[str]:
     listing = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],

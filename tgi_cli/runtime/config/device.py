@@ -89,6 +89,10 @@ def _library_obstacle(gpus: GpuStack) -> str | None:
         )
     if not gpus.has_triton:
         return "triton isn't installed (pip install 'tgi-cli[gpu]')"
+    if not gpus.has_compiler:
+        return "triton needs a C compiler, and there is no gcc, clang or $CC"
+    if not gpus.has_python_headers:
+        return "triton needs Python's C headers, and Python.h isn't there (package python3-dev)"
     return None
 
 

@@ -56,6 +56,8 @@ class GpuStack:
     torch_cuda: str | None = None  # the version that torch was built for, "12.8"
     torch_rocm: str | None = None
     has_triton: bool = False
+    has_compiler: bool = False  # of C, with which Triton builds its way to the driver
+    has_python_headers: bool = False  # for that
     has_flash_attn: bool = False
     has_flashinfer: bool = False
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,6 +42,8 @@ def read_gpus(cuda_visible_devices: str | None, root: Path = Path("/")) -> GpuSt
         torch_cuda=cuda,
         torch_rocm=rocm,
         has_triton=is_installed("triton"),
+        has_compiler=any(map(shutil.which, _compilers())),
+        has_python_headers=(Path(sysconfig.get_path("include")) / "Python.h").exists(),
         has_flash_attn=is_installed("flash_attn"),
         has_flashinfer=is_installed("flashinfer"),
     )
@@ -97,6 +101,12 @@ def torch_builds() -> tuple[str | None, str | None]:
         if name in values and isinstance(value, str):
             values[name] = value
     return values["cuda"], values["hip"]
+
+
+def _compilers() -> list[str]:
+    """Return the names under which Triton looks for one."""
+    asked = os.environ.get("CC")
+    return [asked] if asked else ["gcc", "clang"]
 
 
 def is_installed(package: str) -> bool:
