@@ -165,6 +165,13 @@ def test_a_package_that_does_not_load_is_refused_without_its_own_words(monkeypat
         FlashAttnAttention(PlainUploader(HERE), HERE)
 
 
+def test_flashinfer_is_refused_on_amds_gpus(monkeypatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+
+    assert "AMD" in flashinfer.unsupported(128, torch.float16, torch.float16)
+    assert flash_attn.unsupported(128, torch.float16, torch.float16) is None
+
+
 @pytest.mark.parametrize(
     ("unsupported", "head_dim", "kv_dtype", "reason"),
     [
