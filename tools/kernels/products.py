@@ -12,10 +12,11 @@ from tgi_cli.kernels.linear_tiles.tiling import Tiling, cut
 from tools.kernels.roofline import Cost, Number
 from tools.kernels.workload import Call, Workload
 
-# N, K: o (and q), gate and up of 11008 and of 14336, down, head.
-PROJECTIONS = ((4096, 4096), (22016, 4096), (28672, 4096), (4096, 14336), (128256, 4096))
-ROWS = (1, 16, 64, 4096)
-_LARGE = 4096
+# N, K: o (and q), gate and up of 11008 and of 14336, down.
+PROJECTIONS = ((4096, 4096), (22016, 4096), (28672, 4096), (4096, 14336))
+HEAD = (128256, 4096)
+_ROWS = (1, 16, 64, 4096)
+_ROWS_OF_HEAD = (1, 16, 64, 512)  # of a prompt only the last row has a next token
 
 
 def products(
@@ -30,6 +31,7 @@ def products(
     prefill_reason: str,
     number: Number = "fp16",
     looks_up: bool = False,
+    has_head: bool = True,
 ) -> list[Workload]:
     """Return `op`'s workloads; `make` is given T, N, K and a device.
 
@@ -38,8 +40,8 @@ def products(
     """
     tiling = tuned["sm_90"]
 
-    def workload(num_rows: int, num_out: int, num_in: int) -> Workload:
-        is_large = num_rows == _LARGE
+    def workload(num_rows: int, num_out: int, num_in: int, most_rows: int) -> Workload:
+        is_large = num_rows == most_rows
         work = cut(tiling, num_rows, num_out, num_in)
         weight_bytes = int(num_out * num_in * weight_bits / 8)
         tile_bytes = work.columns * tiling.depth * weight_bits / 8
@@ -59,10 +61,13 @@ def products(
             reason=prefill_reason if is_large else decode_reason,
             uses_mma=True,
             needs_wide_loads=not is_large and not looks_up,
-            same_code_as=None if is_large else _shape(_LARGE, num_out, num_in),
+            same_code_as=None if is_large else _shape(most_rows, num_out, num_in),
         )
 
-    return [workload(num_rows, *projection) for projection in PROJECTIONS for num_rows in ROWS]
+    workloads = [workload(n, *each, _ROWS[-1]) for each in PROJECTIONS for n in _ROWS]
+    if has_head:
+        workloads += [workload(n, *HEAD, _ROWS_OF_HEAD[-1]) for n in _ROWS_OF_HEAD]
+    return workloads
 
 
 def _shape(num_rows: int, num_out: int, num_in: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from tgi_cli.kernels import linear_16bit
@@ -11,9 +13,14 @@ from tools.kernels.products import products
 from tools.kernels.workload import Call, randn
 
 
+@lru_cache(maxsize=1)  # large weights are made slowly, and workloads come shape by shape
+def _weight(num_out: int, num_in: int, device: str) -> torch.Tensor:
+    return randn(num_out, num_in, dtype=torch.bfloat16, device=device, scale=num_in**-0.5)
+
+
 def _make(num_rows: int, num_out: int, num_in: int, device: str) -> Call:
     x = randn(num_rows, num_in, dtype=torch.bfloat16, device=device)
-    weight = randn(num_out, num_in, dtype=torch.bfloat16, device=device, scale=num_in**-0.5)
+    weight = _weight(num_out, num_in, device)
     packed = linear_16bit.pack(weight, device=device, dtype=torch.bfloat16)
     return Call(
         run=lambda: (linear_16bit.linear_16bit(x, packed),),
