@@ -28,6 +28,15 @@ def test_product_matches_reference(num_rows, num_out, num_in, dtype):
     assert_near(out, reference.linear_16bit(x.double(), weight.double(), bias))
 
 
+def test_every_tile_of_many_rows_and_columns_is_computed():
+    x, weight = randn(333, 16, dtype=torch.float16), randn(150, 16, dtype=torch.float16)
+    out = nans(333, 150, dtype=torch.float16)
+
+    kernel.linear_16bit(x, weight, None, out=out, tiling=TILING)
+
+    assert_near(out, reference.linear_16bit(x.double(), weight, None))
+
+
 @pytest.mark.parametrize("num_in", [48, 519])
 def test_sums_come_out_in_fp32_and_rows_may_be_apart(num_in):
     x = randn(9, num_in + 8, dtype=torch.float16)[:, 5 : 5 + num_in]
