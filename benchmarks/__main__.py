@@ -18,6 +18,7 @@ NAMES = (
     "bench_client",
     "quantized",
     "quantize_quality",
+    "quantize_peers",
 )
 _USUAL = ("router", "serving")
 

