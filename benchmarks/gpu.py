@@ -12,10 +12,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks import gpu_engine, gpu_kernels
 from benchmarks.gpu_device import Stopwatch, find_gpu
+from benchmarks.gpu_engine import Row
 from benchmarks.gpu_kernels import Result
 from tools.kernels.ops import all_workloads
 from tools.kernels.text_table import print_table
@@ -36,27 +37,43 @@ def main(argv: list[str]) -> None:
         print(f"Not run: {gpu}.", file=sys.stderr)
         sys.exit(2)
     gpu_kernels.compile_all(args.only, gpu.arch, len(os.sched_getaffinity(0)))
-    exit_code = run(gpu, all_workloads(args.only), args.seconds, is_markdown=args.markdown)
-    if not args.no_engine:
-        print()
-        engine, vocab_size = gpu_engine.start()
-        rows = gpu_engine.EngineBenchmark(engine, vocab_size).rows()
-        print_table(gpu_engine.COLUMNS, list(rows), is_markdown=args.markdown)
+    has_engine = not args.no_engine and not args.only
+    exit_code = run(
+        gpu,
+        all_workloads(args.only),
+        args.seconds,
+        engine_rows=_engine_rows if has_engine else list,
+        is_markdown=args.markdown,
+    )
     sys.exit(exit_code)
 
 
+def _engine_rows() -> list[Row]:
+    engine, vocab_size = gpu_engine.start()
+    return list(gpu_engine.EngineBenchmark(engine, vocab_size).rows())
+
+
 def run(
-    stopwatch: Stopwatch, workloads: list[Workload], seconds: float, *, is_markdown: bool
+    stopwatch: Stopwatch,
+    workloads: list[Workload],
+    seconds: float,
+    *,
+    engine_rows: Callable[[], list[Row]],
+    is_markdown: bool,
 ) -> int:
-    """Print the kernels' table; return the exit code."""
+    """Print the table; return the exit code."""
     deadline = time.monotonic() + seconds
     known = gpu_kernels.known_gpu(stopwatch.name)
     print(f"{stopwatch.name} ({stopwatch.arch}); roof: {known.name if known else 'not known'}\n")
     results = list(_until(deadline, gpu_kernels.run_all(workloads, stopwatch)))
-    print_table(
-        gpu_kernels.COLUMNS, [result.row(known) for result in results], is_markdown=is_markdown
-    )
+    rows = [result.row(known) for result in results]
     num_failures = sum(result.failure is not None for result in results)
+    try:
+        rows += engine_rows()
+    except Exception as exc:  # the kernels' rows shall be seen all the same
+        print(f"The engine failed: {type(exc).__name__}: {exc}", file=sys.stderr)
+        num_failures += 1
+    print_table(gpu_kernels.COLUMNS, rows, is_markdown=is_markdown)
     print(f"\n{len(results)} workloads, {num_failures} failures")
     return 1 if num_failures else 0
 

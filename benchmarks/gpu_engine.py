@@ -16,7 +16,7 @@ from tgi_cli.runtime.ipc.messages import NewRequest, StepOutput
 from tgi_cli.runtime.platforms import cpu
 from tgi_cli.runtime.types import SamplingParams
 
-COLUMNS = ("engine, demo model", "tokens/s", "ms a step")
+Row = tuple[str, ...]  # of the table in gpu_kernels.py
 BATCHES = (1, 8, 32)
 _PROMPT_TOKENS = 1000
 _SHORT_PROMPT = 16
@@ -60,7 +60,7 @@ class EngineBenchmark:
         self._clock = clock
         self._num_requests = 0
 
-    def rows(self) -> Iterator[tuple[str, str, str]]:
+    def rows(self) -> Iterator[Row]:
         for batch in BATCHES:
             for _ in range(2):
                 row = self._decode(batch)
@@ -69,14 +69,14 @@ class EngineBenchmark:
             row = self._prefill()
         yield row
 
-    def _decode(self, batch: int) -> tuple[str, str, str]:
+    def _decode(self, batch: int) -> Row:
         waiting = {self._add(_SHORT_PROMPT, _NEW_TOKENS) for _ in range(batch)}
         while waiting:
             waiting -= {output.request_id for output in self._step().outputs}
         num_tokens, num_steps, seconds = self._run_to_end()
         return _row(f"decode, {batch} at once", num_tokens, num_steps, seconds)
 
-    def _prefill(self) -> tuple[str, str, str]:
+    def _prefill(self) -> Row:
         self._add(_PROMPT_TOKENS, 1)
         _, num_steps, seconds = self._run_to_end()
         return _row(f"prefill, {_PROMPT_TOKENS} tokens", _PROMPT_TOKENS, num_steps, seconds)
@@ -108,5 +108,7 @@ class EngineBenchmark:
         return num_tokens, num_steps, self._clock() - start
 
 
-def _row(name: str, num_tokens: int, num_steps: int, seconds: float) -> tuple[str, str, str]:
-    return name, f"{num_tokens / seconds:,.0f}", f"{1000 * seconds / num_steps:.3g}"
+def _row(name: str, num_tokens: int, num_steps: int, seconds: float) -> Row:
+    """Return microseconds a step, and tokens a second."""
+    rate = f"{num_tokens / seconds:,.0f} tokens/s"
+    return "engine, demo model", name, "-", f"{1e6 * seconds / num_steps:.3g}", "-", "-", "-", rate

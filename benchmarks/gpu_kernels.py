@@ -20,7 +20,7 @@ from tools.kernels.roofline import GPUS, Gpu, roof_us
 from tools.kernels.workload import Workload
 
 COLUMNS = (
-    "kernel", "shape", "error", "µs", "roof µs", "of the roof", "expected", "others, µs",
+    "kernel", "shape", "error", "µs", "roof µs", "of the roof", "expected", "beside it",
 )  # fmt: skip
 _AT_MOST_S = 0.2  # of timing one call
 
@@ -41,7 +41,7 @@ class Result:
         if self.failure is not None:
             return (*head, self.failure, *("-",) * (len(COLUMNS) - 3))
         roof = None if gpu is None else roof_us(workload.cost, gpu)
-        peers = (f"{name} {time:.3g}" for name, time in sorted(self.peers_us.items()))
+        peers = (f"{name} {time:.3g} µs" for name, time in sorted(self.peers_us.items()))
         return (
             *head,
             f"{self.error:.2f}",

@@ -12,6 +12,8 @@ def _attend(
     q: Tensor, keys: Tensor, values: Tensor, scale: float, left: int, soft_cap: float
 ) -> Tensor:
     """Return causal attention [n, H, D] of the last n of a context [L, Hkv, D]; left < 0: all."""
+    if not len(keys):
+        return torch.zeros_like(q)
     num_queries, num_heads, _ = q.shape
     group = num_heads // keys.shape[1]
     keys = keys.repeat_interleave(group, 1).double()

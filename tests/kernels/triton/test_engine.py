@@ -82,4 +82,5 @@ def test_a_gpus_engine_says_what_the_cpus_says(
 
     assert run_to_end(loaded.engine) == expected
     kernels = "triton" if attention == "paged" else attention
-    assert f"attention: {kernels};" in loaded.kernels
+    graphs = ",".join(map(str, cuda_graphs)) or "none"
+    assert f"attention: {kernels}; cuda graphs: {graphs}" in loaded.kernels

@@ -51,7 +51,7 @@ HALVES = torch.tensor([1.0, -2.0, 4.0]).half()
 def test_a_right_kernel_is_timed_beside_its_peers_and_its_roof() -> None:
     result = gpu_kernels.run(workload(HALVES, HALVES.double()), FakeStopwatch())
 
-    assert result.row(GPUS["H100"]) == ("toy", "3", "0.00", "8", "2", "25%", "80%", "torch 8")
+    assert result.row(GPUS["H100"]) == ("toy", "3", "0.00", "8", "2", "25%", "80%", "torch 8 µs")
 
 
 def test_a_device_without_a_data_sheet_has_no_roof() -> None:
@@ -95,7 +95,7 @@ def test_a_kernel_that_fails_does_not_hide_the_others(capsys) -> None:
         workload(HALVES, HALVES.double()),
     ]
 
-    exit_code = gpu.run(FakeStopwatch(), workloads, 60, is_markdown=True)
+    exit_code = gpu.run(FakeStopwatch(), workloads, 60, engine_rows=list, is_markdown=True)
 
     printed = capsys.readouterr().out
     assert exit_code == 1
@@ -107,6 +107,19 @@ def test_what_is_not_promised_for_the_device_is_not_run(capsys) -> None:
     only_amd = workload(HALVES, HALVES.double(), targets=("gfx942",))
 
     assert list(gpu_kernels.run_all([only_amd], FakeStopwatch())) == []
+
+
+def test_an_engine_that_fails_does_not_hide_the_kernels(capsys) -> None:
+    def fail() -> list[tuple[str, ...]]:
+        raise RuntimeError("out of memory")
+
+    right = workload(HALVES, HALVES.double())
+    exit_code = gpu.run(FakeStopwatch(), [right], 60, engine_rows=fail, is_markdown=True)
+
+    printed = capsys.readouterr()
+    assert exit_code == 1
+    assert "| toy | 3 |" in printed.out
+    assert printed.err == "The engine failed: RuntimeError: out of memory\n"
 
 
 def test_every_operation_has_its_first_turn_before_any_has_its_second() -> None:
@@ -128,7 +141,11 @@ def test_every_operation_has_its_first_turn_before_any_has_its_second() -> None:
 
 def test_time_that_is_up_ends_the_table_and_not_the_run(capsys) -> None:
     exit_code = gpu.run(
-        FakeStopwatch(), [workload(HALVES, HALVES.double())] * 3, 0, is_markdown=False
+        FakeStopwatch(),
+        [workload(HALVES, HALVES.double())] * 3,
+        0,
+        engine_rows=list,
+        is_markdown=False,
     )
 
     printed = capsys.readouterr()
@@ -156,9 +173,13 @@ def test_the_engines_rows_count_what_was_generated_and_computed() -> None:
     rows = list(gpu_engine.EngineBenchmark(engine, VOCAB_SIZE, lambda: next(ticks)).rows())
 
     # A second by this clock passes while each measurement runs; the first token came before it.
-    assert rows[0] == ("decode, 1 at once", "127", "7.87")
-    assert rows[2] == ("decode, 32 at once", f"{32 * 127:,}", "7.87")
-    assert rows[3] == ("prefill, 1000 tokens", "1,000", "1e+03")
+    assert [(row[1], row[3], row[-1]) for row in rows] == [
+        ("decode, 1 at once", "7.87e+03", "127 tokens/s"),
+        ("decode, 8 at once", "7.87e+03", "1,016 tokens/s"),
+        ("decode, 32 at once", "7.87e+03", "4,064 tokens/s"),
+        ("prefill, 1000 tokens", "1e+06", "1,000 tokens/s"),
+    ]
+    assert {len(row) for row in rows} == {len(gpu_kernels.COLUMNS)}
     assert len(runner.plans) == 2 * (3 * 128 + 1)
 
 

@@ -63,7 +63,7 @@ class FlashAttnAttention:
 
     name = "flash-attn"
     block_size = 256  # tokens
-    is_capturable = False  # launches depend on the longest context
+    is_capturable = True  # decoding reads its lengths on the device, and splits no keys
 
     def __init__(self, uploader: Uploader, device: torch.device) -> None:
         self._package = PACKAGE.load("flash-attn")
