@@ -21,18 +21,19 @@ LONG = 264  # input features of codes, three blocks
 def small_tiles(monkeypatch):
     """Cut small weights as large ones are: tiles of two heights, and of K in slices.
 
-    Those of a token are programs of their own, those of 40 tokens are added by one.
+    Those of a token are programs of their own, those of 100 tokens are added by one.
     """
     tiling = Tiling((Tile(16, 4, 2), Tile(32, 4, 2)), 64, 16, num_programs=16, min_blocks=1)
+    tiling_int4 = replace(tiling, tiles=(Tile(16, 4, 2), Tile(128, 8, 2)), num_programs=10)
     monkeypatch.setattr(packing.tuned_16bit, "TUNED", {"sm_80": tiling})
-    monkeypatch.setattr(packing.tuned_int4, "TUNED", {"sm_80": tiling})
-    for num_tokens, is_split in ((1, True), (40, False)):
-        rows = 16 if is_split else 32
-        tiles = expert_routing.max_tiles(3 * num_tokens, NUM_EXPERTS, rows)
-        for depth, num_in in ((16, HIDDEN), (128, LONG)):
-            work = cut(replace(tiling, depth=depth), tiles * rows, 2 * WIDTH, num_in, 3)
+    monkeypatch.setattr(packing.tuned_int4, "TUNED", {"sm_80": tiling_int4})
+    for one, num_in in ((tiling, HIDDEN), (replace(tiling_int4, depth=128), LONG)):
+        for num_tokens, tile in zip((1, 100), one.tiles, strict=True):
+            num_tiles = expert_routing.max_tiles(3 * num_tokens, NUM_EXPERTS, tile.rows)
+            of_tile = replace(one, tiles=(tile,))
+            work = cut(of_tile, num_tiles * tile.rows, 2 * WIDTH, num_in, num_products=3)
             assert work.num_slices > 1
-            assert work.is_split == is_split
+            assert work.is_split == (num_tokens == 1)
 
 
 def plain(num_out, num_in, dtype, seed=0):
@@ -90,14 +91,14 @@ def test_a_token_has_the_same_bits_whoever_shares_its_experts(kind):
         gate_up, down = codes(2 * WIDTH, LONG, seed=0), codes(LONG, WIDTH, seed=9)
     gate_up, down = on_device(gate_up), on_device(down)
     num_in = gate_up.num_in
-    x, (weights, experts) = randn(40, num_in, dtype=torch.float16, scale=0.01), routed(40, 3)
+    x, (weights, experts) = randn(100, num_in, dtype=torch.float16, scale=0.01), routed(100, 3)
 
     def through(rows):
         return grouped_experts.grouped_experts(x[rows], gate_up, down, weights[rows], experts[rows])
 
-    together = through(slice(0, 40))
+    together = through(slice(0, 100))
 
-    for rows in (slice(39, 40), slice(7, 13)):
+    for rows in (slice(99, 100), slice(7, 13)):
         assert torch.equal(through(rows), together[rows]), rows
     backwards = grouped_experts.grouped_experts(
         x.flip(0), gate_up, down, weights.flip(0), experts.flip(0)

@@ -9,10 +9,11 @@ import torch
 
 from tests.builders.packers import pack_awq, pack_gptq, random_grid
 from tests.kernels.triton.numbers import DTYPES, assert_near, nans, randn
-from tests.kernels.triton.products import NUM_OUT, assert_bits_stay, small_tiling
+from tests.kernels.triton.products import small_tiling
 from tgi_cli.kernels import linear_int4
 from tgi_cli.kernels.linear import Codes
 from tgi_cli.kernels.linear_int4 import kernel, reference
+from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling, cut
 from tgi_cli.runtime.config.quantization import Awq, Gptq
 from tgi_cli.runtime.layers.quantization.awq import read_awq
 from tgi_cli.runtime.layers.quantization.gptq import read_gptq
@@ -73,16 +74,23 @@ def test_a_code_at_its_zero_point_weighs_nothing():
 
 
 def test_a_row_has_the_same_bits_in_every_company():
-    packed = linear_int4.pack(random_codes(NUM_OUT, 1000, 48), randn(NUM_OUT), device="cpu")
-    tiling = replace(small_tiling(packed.depth), min_blocks=1)
+    packed = linear_int4.pack(random_codes(40, 500, 48), randn(40), device="cpu")
+    x = randn(130, 500, dtype=torch.float16)
+    tiles = (Tile(16, 4, 2), Tile(128, 8, 2))  # the larger is two products of half its rows
+    tiling = Tiling(tiles, columns=16, depth=packed.depth, num_programs=4, min_blocks=1)
+    few, many = (cut(tiling, num_rows, 40, 500) for num_rows in (1, 130))
+    assert (few.is_split, many.is_split) == (True, False)
+    assert few.num_slices == many.num_slices == 2
 
-    def multiply(x):
-        out = nans(len(x), NUM_OUT)
-        kernel.linear_int4(x, packed, out=out, tiling=tiling)
+    def multiply(rows):
+        out = nans(len(x[rows]), 40)
+        kernel.linear_int4(x[rows], packed, out=out, tiling=tiling)
         return out
 
-    assert packed.depth == 128
-    assert_bits_stay(multiply, randn(161, 1000, dtype=torch.float16), tiling)
+    together = multiply(slice(0, 130))
+
+    for rows in (slice(129, 130), slice(5, 16), slice(60, 70), slice(3, 130)):
+        assert torch.equal(multiply(rows), together[rows]), rows
 
 
 @pytest.mark.parametrize("has_act_order", [False, True])

@@ -105,6 +105,7 @@ def _products_int4_kernel(
     IS_WIDE: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS: tl.constexpr,
 ):
@@ -112,23 +113,30 @@ def _products_int4_kernel(
     expert = tl.load(experts_ptr + tile_row)
     if expert < 0:
         return
-    pairs = tl.load(pairs_ptr + tile_row * ROWS + tl.arange(0, ROWS))
-    is_row = pairs < num_pairs
+    HALF: tl.constexpr = ROWS // HALVES
+    pairs_ptr += tile_row * ROWS + tl.arange(0, HALF)
+    pairs = (tl.load(pairs_ptr), tl.load(pairs_ptr + ROWS - HALF))
+    is_row = (pairs[0] < num_pairs, pairs[1] < num_pairs)
     columns = tile_column * COLUMNS + tl.arange(0, COLUMNS)
-    x_rows = (pairs // TOP_K)[None, :].to(tl.int64) * x_stride
-    x_places = x_ptr + x_rows + tl.arange(0, WORDS)[:, None]
+    first_part = x_ptr + tl.arange(0, WORDS)[:, None]
+    x_places = (
+        first_part + (pairs[0] // TOP_K)[None, :].to(tl.int64) * x_stride,
+        first_part + (pairs[1] // TOP_K)[None, :].to(tl.int64) * x_stride,
+    )
     words_ptr += expert.to(tl.int64) * words_stride
     grids_ptr += expert.to(tl.int64) * grids_stride
-    total = kernel_int4.sums_of_tile(
+    halves = kernel_int4.sums_of_tile(
         *(x_places, is_row, words_ptr, grids_ptr, masks_ptr, columns, num_in, num_columns),
-        *(blocks_per_slice, NUM_SLICES, IS_SPLIT, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+        *(blocks_per_slice, NUM_SLICES, IS_SPLIT, ROWS, HALVES, COLUMNS, WORDS, GROUP),
+        *(IS_WIDE, IS_EVEN),
     )
     if IS_SPLIT:
         y_ptr += tl.program_id(1).to(tl.int64) * num_pairs * num_out
-    store_tile(
-        *(tl.trans(total), None, None, None, y_ptr, num_out, pairs, columns, num_pairs, num_out),
-        *(IS_SPLIT, False, False, False),
-    )
+    for half in tl.static_range(HALVES):
+        store_tile(
+            *(tl.trans(halves[half]), None, None, None, y_ptr, num_out, pairs[half], columns),
+            *(num_pairs, num_out, IS_SPLIT, False, False, False),
+        )
 
 
 @triton.jit(do_not_specialize=["num_pairs"])  # one program for every batch
@@ -212,6 +220,7 @@ def expert_products(
         IS_WIDE=grids.shape[2] == 2,
         GROUP=codes.group_size,
         WORDS=words.shape[3],
+        HALVES=kernel_int4.halves_of(work.tile),
         **options,
     )
     return y

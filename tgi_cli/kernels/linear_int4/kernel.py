@@ -31,9 +31,11 @@ from tgi_cli.kernels.linear_tiles.tiling import cut
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tgi_cli.kernels.linear_tiles.tiling import Tiling
+    from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
     from .packing import PackedInt4
+
+_HALF_ROWS = 64
 
 
 @triton.constexpr_function
@@ -88,13 +90,15 @@ def _sum_of_slice(
     num_in,
     num_columns,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS: tl.constexpr,
     GROUP: tl.constexpr,
     IS_WIDE: tl.constexpr,
     IS_EVEN: tl.constexpr,
 ):
-    total = tl.zeros((COLUMNS, ROWS), tl.float32)
+    total = tl.zeros((COLUMNS, ROWS // HALVES), tl.float32)
+    second = total
     word = tl.arange(0, WORDS)
     places = words_ptr + columns[:, None] * WORDS + word[None, :]
     for block in range(first_block, last_block):
@@ -103,13 +107,15 @@ def _sum_of_slice(
             begin = block * (8 * WORDS) + part * WORDS
             if starts_group(part, WORDS, GROUP):
                 scale, offset = load_grid(grids_ptr, begin // GROUP, columns, num_columns, IS_WIDE)
-            mask = is_row[None, :]
-            if not IS_EVEN:
-                mask = mask & (begin + word < num_in)[:, None]
-            x = tl.load(x_places + begin, mask=mask, other=0.0)
             weights = weights_of(words, part, masks, scale, offset)
-            total = tl.dot(weights.to(x.dtype), x, total)
-    return total
+            weights = weights.to(x_places[0].dtype.element_ty)
+            is_in = (begin + word < num_in)[:, None] if not IS_EVEN else True
+            x = tl.load(x_places[0] + begin, mask=is_row[0][None, :] & is_in, other=0.0)
+            total = tl.dot(weights, x, total)
+            if HALVES == 2:
+                x = tl.load(x_places[1] + begin, mask=is_row[1][None, :] & is_in, other=0.0)
+                second = tl.dot(weights, x, second)
+    return total, second
 
 
 @triton.jit
@@ -126,15 +132,18 @@ def sums_of_tile(
     NUM_SLICES: tl.constexpr,
     IS_SPLIT: tl.constexpr,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS: tl.constexpr,
     GROUP: tl.constexpr,
     IS_WIDE: tl.constexpr,
     IS_EVEN: tl.constexpr,
 ):
-    """Return a tile [COLUMNS, ROWS] of the product, or of the slice that this program has.
+    """Return two halves [COLUMNS, ROWS / HALVES] of a tile, or of the slice that this program has.
 
-    x_places: [W, ROWS], of the first part of a row; is_row: [ROWS]; columns: [COLUMNS].
+    x_places: of each half [W, ROWS / HALVES], of the first part of a row; is_row: of each half;
+    columns: [COLUMNS]. Halves are products of their own, which share the weights: so a tile of
+    more rows is the same matrix instruction. Where there is one, the second means nothing.
     """
     # Loaded, for each column, so that they are in registers: with them one instruction does "and"
     # and "or". As constants they would be part of the instruction, which has room for one.
@@ -149,22 +158,26 @@ def sums_of_tile(
         last = tl.minimum(first + blocks_per_slice, num_blocks)
         return _sum_of_slice(
             *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
-            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+            *(num_columns, ROWS, HALVES, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
         )
     if NUM_SLICES == 1:
         return _sum_of_slice(
             *(x_places, is_row, words_ptr, grids_ptr, columns, masks, 0, num_blocks, num_in),
-            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+            *(num_columns, ROWS, HALVES, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
         )
-    total = tl.zeros((COLUMNS, ROWS), tl.float32)
+    total = tl.zeros((COLUMNS, ROWS // HALVES), tl.float32)
+    second = total
     for index in range(NUM_SLICES):
         first = index * blocks_per_slice
         last = tl.minimum(first + blocks_per_slice, num_blocks)
-        total += _sum_of_slice(
+        sums = _sum_of_slice(
             *(x_places, is_row, words_ptr, grids_ptr, columns, masks, first, last, num_in),
-            *(num_columns, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+            *(num_columns, ROWS, HALVES, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
         )
-    return total
+        total += sums[0]
+        if HALVES == 2:
+            second += sums[1]
+    return total, second
 
 
 @triton.jit(do_not_specialize=["num_rows"])  # one program for every batch
@@ -189,24 +202,33 @@ def _linear_int4_kernel(
     IS_WIDE: tl.constexpr,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     WORDS: tl.constexpr,
 ):
     tile_row, tile_column = place_of_tile(num_rows, num_out, ROWS, COLUMNS)
-    rows = tile_row * ROWS + tl.arange(0, ROWS)
+    HALF: tl.constexpr = ROWS // HALVES
+    rows = tile_row * ROWS + tl.arange(0, HALF)
     columns = tile_column * COLUMNS + tl.arange(0, COLUMNS)
-    is_row = rows < num_rows
+    is_row = (rows < num_rows, rows + HALF < num_rows)
     x_places = x_ptr + rows[None, :].to(tl.int64) * x_stride + tl.arange(0, WORDS)[:, None]
-    total = sums_of_tile(
-        *(x_places, is_row, words_ptr, grids_ptr, masks_ptr, columns, num_in, num_columns),
-        *(blocks_per_slice, NUM_SLICES, IS_SPLIT, ROWS, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
+    halves = sums_of_tile(
+        *((x_places, x_places + HALF * x_stride), is_row, words_ptr, grids_ptr, masks_ptr),
+        *(columns, num_in, num_columns, blocks_per_slice),
+        *(NUM_SLICES, IS_SPLIT, ROWS, HALVES, COLUMNS, WORDS, GROUP, IS_WIDE, IS_EVEN),
     )
     if IS_SPLIT:
         y_ptr += tl.program_id(1).to(tl.int64) * num_rows * num_out
-    store_tile(
-        *(tl.trans(total), None, None, bias_ptr, y_ptr, y_stride, rows, columns, num_rows),
-        *(num_out, IS_SPLIT, False, False, HAS_BIAS),
-    )
+    for half in tl.static_range(HALVES):
+        store_tile(
+            *(tl.trans(halves[half]), None, None, bias_ptr, y_ptr, y_stride, rows + half * HALF),
+            *(columns, num_rows, num_out, IS_SPLIT, False, False, HAS_BIAS),
+        )
+
+
+def halves_of(tile: Tile) -> int:
+    """Return how many products, each of at most 64 rows, a tile is."""
+    return 2 if tile.rows > _HALF_ROWS else 1
 
 
 def linear_int4(x: Tensor, packed: PackedInt4, *, out: Tensor, tiling: Tiling) -> None:
@@ -239,6 +261,7 @@ def linear_int4(x: Tensor, packed: PackedInt4, *, out: Tensor, tiling: Tiling) -
         IS_WIDE=packed.grids.shape[1] == 2,
         GROUP=packed.group_size,
         ROWS=work.tile.rows,
+        HALVES=halves_of(work.tile),
         COLUMNS=work.columns,
         WORDS=num_words,
         num_warps=work.tile.num_warps,

@@ -6,9 +6,10 @@ the operand with 64 rows, so that a tile may have few rows of x, and each of its
 64: the more columns, the fewer instructions of a weight go to x.
 
 - sm_80: mma.sync m16n8k16 throughout. Programs of 2 warps, 4 to a multiprocessor.
-- sm_90: wgmma m64n64k16 throughout: a tile of more rows would be another instruction. Two programs
-  fit on a multiprocessor. With many rows sums of slices are added in registers, so each warp has
-  half the columns then.
+- sm_90: wgmma m64n64k16 throughout: with another number of rows it would be another instruction, so
+  128 rows are two of it, which share the weights. Two programs of few rows fit on a multiprocessor.
+  With many rows sums of slices are added in registers, so each warp has half the columns then; the
+  tile of 64 rows with 8 warps is for experts, which add slices with few rows, too.
 - gfx942: instructions of 16 by 16, whatever the tile; 32 rows at least, for loads of 16 bytes of x.
 """
 
@@ -27,7 +28,7 @@ TUNED: dict[str, Tiling] = {
         min_blocks=4,
     ),
     "sm_90": Tiling(
-        (Tile(64, num_warps=4, num_stages=2), Tile(64, 8, 3)),
+        (Tile(64, num_warps=4, num_stages=2), Tile(64, 8, 3), Tile(128, 8, 2)),
         columns=128,
         depth=256,
         num_programs=2 * 132,

@@ -42,6 +42,6 @@ WORKLOADS = products(
     weight_bits=4 + 32 / _GROUP,
     decode_fraction=0.6,
     decode_reason="4 instructions a weight are nearly all that can be issued meanwhile",
-    prefill_fraction=0.45,
-    prefill_reason="weights are unpacked again for each 64 rows, between matrix instructions",
+    prefill_fraction=0.5,
+    prefill_reason="weights are unpacked again for each 128 rows, between matrix instructions",
 )
