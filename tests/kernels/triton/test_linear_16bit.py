@@ -37,6 +37,17 @@ def test_every_tile_of_many_rows_and_columns_is_computed():
     assert_near(out, reference.linear_16bit(x.double(), weight, None))
 
 
+def test_a_weight_larger_than_32_bits_count_is_found():
+    far = torch.empty(2**31 + 32, dtype=torch.float16)  # takes no memory until it is touched
+    weight = far.as_strided((2, 16), (2**31 + 8, 1))
+    weight.copy_(randn(2, 16))
+    x, out = randn(1, 16, dtype=torch.float16), nans(1, 2, dtype=torch.float16)
+
+    kernel.linear_16bit(x, weight, None, out=out, tiling=TILING)
+
+    assert_near(out, reference.linear_16bit(x.double(), weight, None))
+
+
 @pytest.mark.parametrize("num_in", [48, 519])
 def test_sums_come_out_in_fp32_and_rows_may_be_apart(num_in):
     x = randn(9, num_in + 8, dtype=torch.float16)[:, 5 : 5 + num_in]

@@ -113,6 +113,27 @@ def test_on_hopper_a_row_has_the_same_bits_in_every_company(monkeypatch):
     assert_bits_stay(multiply, randn(161, LONG, dtype=torch.float16), packed.tiling)
 
 
+@pytest.mark.parametrize(("group_size", "kind"), [(16, "e4m3"), (32, "fp8"), (None, "fp8")])
+def test_groups_too_short_for_fp8_instructions_are_widened(group_size, kind, monkeypatch):
+    monkeypatch.setattr(devices, "target", lambda: "sm_90")
+
+    packed = linear_codes.pack(codes("fp8", 4, 64, group_size), device="cpu", dtype=torch.float16)
+
+    assert packed.kind == kind
+
+
+def test_rows_further_apart_than_32_bits_count_are_found():
+    packed = pack(codes("int8", 2, 16), torch.float16)
+    far = torch.empty(2**31 + 32, dtype=torch.float16)  # takes no memory until it is touched
+    x = far.as_strided((2, 16), (2**31 + 8, 1))
+    x.copy_(randn(2, 16))
+    out = torch.empty(2**31 + 32, dtype=torch.float16).as_strided((2, 2), (2**31 + 8, 1))
+
+    kernel.linear_codes(x, packed, out=out)
+
+    assert torch.equal(out, linear_codes.linear_codes(x.contiguous(), packed))
+
+
 def test_columns_may_be_in_an_order_of_their_own():
     weight = codes("int8", 33, 128, 32)
     order = torch.randperm(128, generator=torch.Generator().manual_seed(1))

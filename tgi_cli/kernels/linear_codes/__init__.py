@@ -39,6 +39,8 @@ from .tuned import tiling_for
 if TYPE_CHECKING:
     from tgi_cli.kernels.linear import Codes
 
+_FP8_WIDTH = 32  # of a group at least: tensor cores take no fewer fp8 numbers
+
 __all__ = ["PackedCodes", "linear_codes", "pack", "why_not"]
 
 
@@ -104,4 +106,5 @@ def _kind_of(weight: Codes) -> Kind:
         return "table4"
     if weight.codes.dtype == torch.int8:
         return "int8"
-    return "fp8" if devices.target() == "sm_90" else "e4m3"
+    is_wide = weight.scales.shape[1] == 1 or weight.group_size % _FP8_WIDTH == 0
+    return "fp8" if devices.target() == "sm_90" and is_wide else "e4m3"
