@@ -45,7 +45,9 @@ def start() -> tuple[Engine, int]:
         num_threads=num_threads,
         cuda_graphs=BATCHES,
     )
-    return load(config, open_gpu(), PARTS).engine, located.config.vocab_size
+    gpu = open_gpu()
+    gpu.empty_cache()  # of what ran before: the cache is sized by what is in use
+    return load(config, gpu, PARTS).engine, located.config.vocab_size
 
 
 Clock = Callable[[], float]  # seconds

@@ -122,10 +122,11 @@ def _deviation(actual: Tensor, expected: Tensor) -> float:
         return float("inf")
     if not actual.is_floating_point():
         return 0.0 if torch.equal(actual.to(expected.dtype), expected) else float("inf")
-    is_nan = expected.isnan()
-    if not torch.equal(actual.isnan(), is_nan):
+    mine, theirs = actual.double(), expected.double()  # fp8 has few operations of its own
+    is_nan = theirs.isnan()
+    if not torch.equal(mine.isnan(), is_nan):
         return float("inf")
-    mine, theirs = actual.double()[~is_nan], expected.double()[~is_nan]
+    mine, theirs = mine[~is_nan], theirs[~is_nan]
     if not mine.numel():
         return 0.0
     differs = mine != theirs  # equal infinities don't
@@ -133,5 +134,4 @@ def _deviation(actual: Tensor, expected: Tensor) -> float:
     finite_mean = size[size.isfinite()].mean() if bool(size.isfinite().any()) else 0.0
     allowed = torch.finfo(actual.dtype).eps * (size + finite_mean)
     share = torch.where(differs, (mine - theirs).abs() / allowed, torch.zeros_like(mine))
-    worst = float(share.nan_to_num(nan=float("inf")).max())
-    return worst
+    return float(share.nan_to_num(nan=float("inf")).max())

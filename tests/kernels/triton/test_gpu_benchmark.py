@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import gpu, gpu_device, gpu_engine, gpu_kernels
 from tests.builders.engine import VOCAB_SIZE, make_engine
+from tests.builders.fake_gpu import FakeGpu
 from tools.kernels.peers import attention_peers
 from tools.kernels.roofline import GPUS, Cost
 from tools.kernels.workload import Call, Workload
@@ -214,7 +215,7 @@ def test_a_device_is_timed_by_its_own_clock_with_other_data_in_its_cache(monkeyp
 
 def test_the_demo_model_is_started_with_room_for_what_is_measured(monkeypatch) -> None:
     configs = []
-    monkeypatch.setattr(gpu_engine, "open_gpu", lambda: None)
+    monkeypatch.setattr(gpu_engine, "open_gpu", FakeGpu)
     monkeypatch.setattr(gpu_engine.cpu, "set_num_threads", lambda num_threads: None)
     monkeypatch.setattr(
         gpu_engine,
