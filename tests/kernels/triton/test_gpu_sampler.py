@@ -213,6 +213,25 @@ def test_the_end_cannot_be_chosen_before_min_tokens_pending_ones_counted():
     assert [token.token_id for token in picked] == [7, 7, 40]
 
 
+def test_extreme_settings_still_give_the_tokens_of_the_cpu():
+    extremes: list[dict[str, Any]] = [
+        {"do_sample": True, "temperature": 5e-324},
+        {"do_sample": True, "temperature": 1e300},
+        {"do_sample": True, "top_p": 5e-324},
+        {"do_sample": True, "top_p": 1 - 2**-53},
+        {"do_sample": True, "min_p": 5e-324},
+        {"do_sample": True, "top_k": 2**31 - 1},
+        {"repetition_penalty": 5e-324},
+        {"repetition_penalty": 1e300},
+    ]
+    sequences = sequences_of(*(request(i, seed=i, **each) for i, each in enumerate(extremes)))
+    logits = random_rows(len(extremes))
+
+    tokens = OneGpu().sample(logits, sequences)
+
+    assert_same(tokens, on_cpu(logits, sequences))
+
+
 def test_a_row_has_the_same_bits_alone_and_among_others():
     params = {"do_sample": True, "top_k": 30, "top_p": 0.9, "frequency_penalty": 0.5}
     logits, requests = random_rows(5), [request(i, seed=i, **params) for i in range(5)]
@@ -251,7 +270,8 @@ def test_warming_up_leaves_no_trace():
     assert_same(tokens, on_cpu(logits, [seq]))
 
 
-def test_the_gpus_loop_gives_the_tokens_of_the_cpus():
+@pytest.mark.parametrize("num_blocks", [30, 6])  # six are too few for three: somebody has to wait
+def test_the_gpus_loop_gives_the_tokens_of_the_cpus(num_blocks):
     requests = [
         request(0, 9, 6, do_sample=True, temperature=3.0, seed=5, repetition_penalty=1.4),
         request(1, 3, 9, frequency_penalty=1.5),
@@ -259,7 +279,7 @@ def test_the_gpus_loop_gives_the_tokens_of_the_cpus():
         request(3, 5, 7, watermark=True),
         request(4, 6, 8),
     ]
-    config, gpu = gpu_config(max_running=3), FakeGpu()
+    config, gpu = gpu_config(max_running=3, num_blocks=num_blocks), FakeGpu()
     runner, _, staging = make_gpu_runner(gpu, config)
     device = GpuSampler(SamplerConfig.of(config), gpu, staging, max_running=config.max_running)
     host = Sampler(SamplerConfig.of(config))

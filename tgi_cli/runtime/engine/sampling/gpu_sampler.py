@@ -253,7 +253,7 @@ def _settings(params: SamplingParams, top_n: int, vocab_size: int) -> Numbers:
         settings[Field.SAMPLES] = 1
         settings[Field.TEMPERATURE] = bounded(params.temperature)
         settings[Field.TOP_K] = params.top_k if params.top_k < vocab_size else 0
-        settings[Field.TOP_P] = params.top_p
+        settings[Field.TOP_P] = bounded(params.top_p)  # of no mass at all, nothing would be left
         settings[Field.LOG_MIN_P] = math.log(params.min_p) if params.min_p else -math.inf
     return settings
 
