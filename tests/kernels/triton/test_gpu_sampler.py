@@ -61,6 +61,10 @@ def sequences_of(*requests: NewRequest) -> list[Sequence]:
     return sequences
 
 
+def reporting(top_n: int, new: NewRequest) -> NewRequest:
+    return msgspec.structs.replace(new, top_n_tokens=top_n)
+
+
 def on_cpu(logits: torch.Tensor, sequences: list[Sequence], *masks: Any) -> list[SampledToken]:
     return Sampler(CONFIG).sample(Scores.of(logits.clone()), sequences, list(masks) or None)
 
@@ -111,9 +115,9 @@ ROW = st.tuples(PARAMS, st.none() | st.sets(st.integers(0, VOCAB_SIZE - 1), min_
 def test_rows_with_different_settings_get_the_tokens_of_the_cpu(rows, top_n, seed):
     sequences = sequences_of(
         *(
-            msgspec.structs.replace(
+            reporting(
+                top_n if i % 2 else 0,
                 request(i, prompt_ids=[1, 2, 2], output_ids=[4, 4, 40], max_new_tokens=9, **params),
-                top_n_tokens=top_n if i % 2 else 0,
             )
             for i, (params, _) in enumerate(rows)
         )
@@ -124,6 +128,24 @@ def test_rows_with_different_settings_get_the_tokens_of_the_cpu(rows, top_n, see
     tokens = OneGpu().sample(logits, sequences, *masks)
 
     assert_same(tokens, on_cpu(logits, sequences, *masks))
+
+
+def test_biases_masks_and_reports_go_to_their_own_rows():
+    requests = [
+        reporting(3, request(0, do_sample=True, temperature=4.0, seed=8)),
+        reporting(2, request(1, logit_bias={5: 40.0, 6: 20.0})),
+        request(2, logit_bias={7: 20.0, 90: 25.0}),
+        reporting(4, request(3, do_sample=True, temperature=9.0, top_p=0.6, seed=1)),
+        request(4),
+    ]
+    masks = [None, None, mask_of({5, 7, 8}), mask_of({10, 20, 30, 40, 96}), mask_of({50})]
+    sequences, logits = sequences_of(*requests), random_rows(5)
+
+    tokens = OneGpu().sample(logits, sequences, *masks)
+
+    assert_same(tokens, on_cpu(logits, sequences, *masks))
+    assert [token.token_id for token in tokens[1:3]] == [5, 7]
+    assert all(token.token_id != token.top[0].id for token in (tokens[0], tokens[3]))
 
 
 def test_greedy_rows_alone_need_nothing_but_what_the_head_found():
