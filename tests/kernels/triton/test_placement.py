@@ -24,6 +24,7 @@ from tgi_cli.runtime.layers.gpu_linear import GpuProjection
 from tgi_cli.runtime.layers.head import output_head
 from tgi_cli.runtime.layers.linear import project
 from tgi_cli.runtime.layers.placement import on_gpu
+from tgi_cli.runtime.layers.quantization.int8 import quantize_int8
 from tgi_cli.runtime.models.weights import Weights
 
 
@@ -73,6 +74,16 @@ def test_a_tied_embedding_is_the_heads_weight_read_by_rows() -> None:
     assert torch.equal(embedding(torch.tensor([36, 0, 5])), weight[[36, 0, 5]].float())
     assert embedding.num_bytes == 0
     assert head.num_bytes >= 37 * 24 * 2
+
+
+def test_an_embedding_that_is_tied_to_codes_is_read_again_in_16_bits() -> None:
+    weight = torch.randn(37, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    head = output_head(quantize_int8(weight), HERE)
+
+    embedding = tied_embedding(head, lambda: weight, HERE)
+
+    assert torch.equal(embedding(torch.tensor([36, 0, 5])), weight[[36, 0, 5]].float())
+    assert embedding.num_bytes == 37 * 32 * 2
 
 
 def test_scores_are_of_32_bits_whatever_the_activations_are() -> None:

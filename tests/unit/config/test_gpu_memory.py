@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.builders.serving import H100, gpu_model, gpu_stack, hardware
-from tgi_cli.errors import CapacityError
+from tests.builders.serving import GIB, H100, gpu_model, gpu_stack, hardware
+from tgi_cli.errors import ArgumentError, CapacityError
 from tgi_cli.runtime.config.options import ServeOptions
 from tgi_cli.runtime.config.resolve import resolve
 from tgi_cli.runtime.config.resolved import ResolvedConfig
@@ -109,3 +110,20 @@ def test_measuring_less_never_raises_a_limit(
     assert after.router.limits.max_total_tokens <= before.router.limits.max_total_tokens
     assert after.router.limits.max_total_tokens <= measured * 32
     assert after.engine.num_blocks <= measured
+
+
+def test_codes_leave_a_tied_embedding_in_16_bits_beside_them() -> None:
+    model = gpu_model(tie_word_embeddings=True)
+    weights = msgspec.structs.replace(model.weights, kind="gguf", num_bytes_on_grid=GIB)
+    model = dataclasses.replace(model, weights=weights)
+    needed = GIB + 2 * model.config.vocab_size * model.config.hidden_size + BLOCK_BYTES
+    options = ServeOptions(quantize="gguf", device="cuda")
+    enough, too_little = (
+        hardware(gpus=gpu_stack(dataclasses.replace(H100, total_bytes=total_bytes)))
+        for total_bytes in (needed, needed - 1)
+    )
+
+    resolve(options, model, enough)
+
+    with pytest.raises(ArgumentError, match="for its weights"):
+        resolve(options, model, too_little)

@@ -93,7 +93,9 @@ class CpuMemoryPlan:
     def weights_bytes(self) -> int:
         has_native_kernels = self._hardware.has_native_kernels
         if self._choice.keeps_grid and has_native_kernels:
-            return _bytes_on_grid(self._model, _BYTES[self.dtype])
+            # A head of its own leaves the embedding, which is read as it is, in plain numbers.
+            has_embedding = not self._model.config.tie_word_embeddings
+            return _bytes_on_grid(self._model, _BYTES[self.dtype], has_embedding=has_embedding)
         dtype: Dtype = self.dtype if has_native_kernels else "float32"
         return weights_bytes(
             self._model.config, self._choice.quantization, _BYTES[dtype], packs=has_native_kernels
@@ -157,7 +159,8 @@ class GpuMemoryPlan:
     @property
     def weights_bytes(self) -> int:
         if self._choice.keeps_grid:
-            return _bytes_on_grid(self._model, _BYTES[self.dtype])
+            # Codes lie in an order of their own there, so a tied embedding is beside its head.
+            return _bytes_on_grid(self._model, _BYTES[self.dtype], has_embedding=True)
         return weights_bytes(
             self._model.config, self._choice.quantization, _BYTES[self.dtype], packs=True
         )
@@ -205,8 +208,7 @@ def _token_bytes(config: ModelConfig, head_values: int, dtype: KvCacheDtype) -> 
     return config.num_layers * config.num_kv_heads * head_values * _BYTES[dtype]
 
 
-def _bytes_on_grid(model: ModelFacts, plain_bytes: int) -> int:
-    config = model.config
-    # A head of its own leaves the embedding, which is read as it is, in plain numbers.
-    num_plain = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+def _bytes_on_grid(model: ModelFacts, plain_bytes: int, *, has_embedding: bool) -> int:
+    """Return the bytes of the grids, and of an embedding in plain numbers."""
+    num_plain = model.config.vocab_size * model.config.hidden_size if has_embedding else 0
     return model.weights.num_bytes_on_grid + num_plain * plain_bytes

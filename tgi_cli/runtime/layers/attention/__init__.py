@@ -1,7 +1,8 @@
 """Attention over the paged cache. A backend lays out a step once, then attends layer by layer.
 
-The protocol stands with the CPU's implementations, since kernels import nothing from here;
-backends of other devices will stand in this folder.
+The protocol stands with the CPU's implementations, since kernels import nothing from here. In this
+folder are the backends of GPUs: our kernels (`triton_paged.py`), and libraries where they are
+installed and asked for.
 """
 
 from __future__ import annotations
