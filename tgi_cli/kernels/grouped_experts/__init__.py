@@ -23,6 +23,7 @@ from torch import Tensor
 from tgi_cli.kernels import devices
 from tgi_cli.kernels.expert_routing import sort_by_expert
 from tgi_cli.kernels.gated_activation import Activation, gated_activation
+from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
 from .packing import PackedExperts, pack, why_not
 
@@ -44,11 +45,7 @@ def grouped_experts(
         return y
     from . import kernel
 
-    tiling = gate_up.tiling(devices.target())
-    each = -(-experts.numel() // gate_up.num_experts)  # rows of an expert, on average
-    rows = next((t.rows for t in tiling.tiles if t.rows >= each), tiling.tiles[-1].rows)
-    # Of those with as many rows the one with most warps: sums of slices take registers.
-    tile = max((t for t in tiling.tiles if t.rows == rows), key=lambda t: t.num_warps)
+    tile = tile_for(gate_up.tiling(devices.target()), experts.numel(), gate_up.num_experts)
     tiles = sort_by_expert(experts, gate_up.num_experts, tile.rows)
 
     def products(x: Tensor, packed: PackedExperts, top_k: int, dtype: torch.dtype) -> Tensor:
@@ -59,3 +56,12 @@ def grouped_experts(
     gated = gated_activation(both, activation)
     kernel.combine(products(gated, down, 1, torch.float32), weights, out=y)
     return y
+
+
+def tile_for(tiling: Tiling, num_pairs: int, num_experts: int) -> Tile:
+    """Return the tile that has about as many rows as an expert, whatever the slices of a weight."""
+    tiles = [tile for tile in tiling.tiles if not tile.is_for_one_slice]
+    each = -(-num_pairs // num_experts)
+    rows = next((tile.rows for tile in tiles if tile.rows >= each), tiles[-1].rows)
+    # Of those with as many rows the one with most warps: sums of slices take registers.
+    return max((tile for tile in tiles if tile.rows == rows), key=lambda tile: tile.num_warps)

@@ -42,8 +42,6 @@ def grids_of(scales: Tensor, offsets: Tensor | None) -> Tensor:
     those of fp32 are apart.
     """
     offsets = torch.zeros_like(scales) if offsets is None else offsets
-    if scales.dtype == torch.float16:
-        both = torch.stack((scales, offsets.half()), -1).view(torch.int32)  # [..., N, G, 1]
-    else:
-        both = torch.stack((scales.float(), offsets.float()), -1).view(torch.int32)
+    assert scales.dtype == offsets.dtype, (scales.dtype, offsets.dtype)
+    both = torch.stack((scales, offsets), -1).view(torch.int32)
     return both.movedim(-3, -1).contiguous()

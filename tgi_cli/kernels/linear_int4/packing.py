@@ -15,7 +15,7 @@ from .codes import MASKS, grids_of, words_of
 if TYPE_CHECKING:
     from tgi_cli.kernels.linear import Codes
 
-COLUMNS = 128  # output features of a weight come in whole tiles of any width up to this
+_COLUMNS = 128  # output features come in whole tiles of any width up to this
 _PART = 16  # input features that share a scale and follow one another, at least
 
 
@@ -56,20 +56,20 @@ def pack(weight: Codes, bias: Tensor | None, device: torch.device | str) -> Pack
     reason = why_not(weight)
     assert reason is None, reason
     num_out, num_in = weight.codes.shape
-    group_size = min(weight.group_size, -(-num_in // _PART) * _PART)
+    group_size = weight.group_size
     if weight.scales.shape[1] == 1:  # one group, of any size: of whole parts
         group_size = -(-num_in // _PART) * _PART
-    num_words = num_words_for(num_in, group_size)
-    words = words_of(_fill_up(weight.codes.to(device), -2, COLUMNS), num_words)
+    num_words = _num_words(num_in, group_size)
+    words = words_of(_fill_up(weight.codes.to(device), -2, _COLUMNS), num_words)
     grids = grids_of(
-        _fill_up(weight.scales.to(device), -2, COLUMNS),
-        None if weight.offsets is None else _fill_up(weight.offsets.to(device), -2, COLUMNS),
+        _fill_up(weight.scales.to(device), -2, _COLUMNS),
+        None if weight.offsets is None else _fill_up(weight.offsets.to(device), -2, _COLUMNS),
     )
     num_groups = -(-words.shape[0] * 8 * num_words // group_size)
     order = weight.input_order
     return PackedInt4(
         words=words,
-        grids=_fill_up(grids, 0, num_groups),
+        grids=_fill_up(grids, 0, num_groups),  # those of the last block that aren't there
         masks=torch.tensor(MASKS, dtype=torch.int32, device=device),
         bias=on_device(bias, device),
         num_out=num_out,
@@ -79,7 +79,7 @@ def pack(weight: Codes, bias: Tensor | None, device: torch.device | str) -> Pack
     )
 
 
-def num_words_for(num_in: int, group_size: int) -> int:
+def _num_words(num_in: int, group_size: int) -> int:
     """Return how many words a block has: 32 unless groups are cut in it or much is filled up."""
     is_cut = group_size % 32 != 0
     return 16 if is_cut or -num_in % 256 >= 128 else 32
