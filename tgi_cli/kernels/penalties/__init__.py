@@ -19,4 +19,7 @@ a vocabulary of 128 K makes 0.25 MB of counts.
 
 from __future__ import annotations
 
+import torch
+
 MAX_COUNT = (1 << 14) - 1
+LARGEST = torch.finfo(torch.float32).max / 4  # what an extreme penalty gives, in place of infinity

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from tgi_cli.kernels.penalties import MAX_COUNT
+from tgi_cli.kernels.penalties import LARGEST, MAX_COUNT
 from tgi_cli.kernels.sampling.settings import WIDTH, Field
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _REPETITION = tl.constexpr(int(Field.REPETITION))
 _FREQUENCY = tl.constexpr(int(Field.FREQUENCY))
 _PRESENCE = tl.constexpr(int(Field.PRESENCE))
 _MAX_CODE = tl.constexpr(2 * MAX_COUNT)
-_LARGEST = tl.constexpr(torch.finfo(torch.float32).max / 4)  # what an extreme penalty gives
+_LARGEST = tl.constexpr(LARGEST)
 
 
 @triton.jit(do_not_specialize=["num_words"])

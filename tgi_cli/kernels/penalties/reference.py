@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels.penalties import LARGEST
 from tgi_cli.kernels.sampling.settings import Field
-
-_LARGEST = torch.finfo(torch.float32).max / 4
 
 
 def changed(
@@ -25,7 +24,7 @@ def changed(
     times = counts // 2
     if repetition != 1.0:
         scaled = torch.where(row < 0, row * repetition, row / repetition)
-        row = torch.where(counts > 0, scaled.clamp(-_LARGEST, _LARGEST), row)
+        row = torch.where(counts > 0, scaled.clamp(-LARGEST, LARGEST), row)
     row = row - settings[Field.FREQUENCY].to(row.dtype) * times
     row = row - settings[Field.PRESENCE].to(row.dtype) * (times > 0)
     row = row.index_add(0, bias_ids, biases.to(row.dtype))

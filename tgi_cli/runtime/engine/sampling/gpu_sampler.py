@@ -85,6 +85,7 @@ class GpuSampler:
         mask = torch.full((-(-self._vocab_size // 32),), -1, dtype=torch.int32)
         self.launch(Scores.of(logits), [seq], [mask])
         self.forget(_WARM_UP)
+        self._counted.clear()
 
     def forget(self, request_id: int) -> None:
         self._asked.pop(request_id, None)

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgi_cli.kernels.penalties import LARGEST
+from tgi_cli.kernels.top_scores import MAX_TIES
 from tgi_cli.runtime.ipc.messages import TokenScore
 
-_LARGEST = torch.finfo(torch.float32).max / 4  # what an extreme penalty gives, in place of infinity
 _BINS_PER_NAT, _NUM_BINS = 64, 4096  # beyond 64 nats nothing has mass
 _BLOCK = 64
-MAX_TIES = 64  # reported beyond the best N: a flat row ties from end to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def apply_repetition_penalty(logits: Tensor, seen_ids: Tensor, penalty: float) -
     penalty = bounded(penalty)
     scores = logits[seen_ids]
     penalised = torch.where(scores < 0, scores * penalty, scores / penalty)
-    return logits.index_copy(0, seen_ids, penalised.clamp(-_LARGEST, _LARGEST))
+    return logits.index_copy(0, seen_ids, penalised.clamp(-LARGEST, LARGEST))
 
 
 def apply_frequency_penalty(
