@@ -21,7 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .chunk_kernel import UNUSED, attend_chunk, divided, merge
+from .chunk_kernel import attend_chunk, divided, merge, zeros
 
 
 @triton.jit
@@ -80,8 +80,8 @@ def attend_split_kernel(
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HEAD_PAD: tl.constexpr,
-    VALUE_WIDTH: tl.constexpr,
-    NUM_VALUES: tl.constexpr,
+    SUM_WIDTH: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -107,7 +107,7 @@ def attend_split_kernel(
     has_work = is_row & (first_chunk + split < end_chunk)
     q = _load_q(q_ptr, q_stride, first_token + tokens, heads, has_work, HEAD_DIM, HEAD_PAD)
     for chunk in range(first_chunk + split, end_chunk, num_splits):
-        best, total, acc, acc2 = attend_chunk(
+        best, total, sums = attend_chunk(
             q,
             positions,
             tl.maximum(first, chunk * CHUNK),
@@ -122,8 +122,8 @@ def attend_split_kernel(
             window,
             HEAD_DIM,
             0,
-            VALUE_WIDTH,
-            NUM_VALUES,
+            SUM_WIDTH,
+            NUM_SUMS,
             ROWS,
             KEYS,
             BLOCK_SIZE,
@@ -134,12 +134,10 @@ def attend_split_kernel(
         lines = partial + ((chunk - first_chunk) * NUM_KV_HEADS + kv_head) * num_rows + rows
         tl.store(stats_ptr + 2 * lines, best, mask=is_row)
         tl.store(stats_ptr + 2 * lines + 1, total, mask=is_row)
-        dims = tl.arange(0, VALUE_WIDTH)
-        places = partials_ptr + lines[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(places, acc, mask=is_row[:, None] & (dims < HEAD_DIM)[None, :])
-        if NUM_VALUES == 2:
-            mask = is_row[:, None] & (VALUE_WIDTH + dims < HEAD_DIM)[None, :]
-            tl.store(places + VALUE_WIDTH, acc2, mask=mask)
+        for i in tl.static_range(NUM_SUMS):
+            dims = i * SUM_WIDTH + tl.arange(0, SUM_WIDTH)
+            places = partials_ptr + lines[:, None] * HEAD_DIM + dims[None, :]
+            tl.store(places, sums[i], mask=is_row[:, None] & (dims < HEAD_DIM)[None, :])
 
 
 @triton.jit(do_not_specialize=["window"])
@@ -161,9 +159,9 @@ def attend_whole_kernel(
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     HEAD_PAD: tl.constexpr,
-    VALUE_START: tl.constexpr,
-    VALUE_WIDTH: tl.constexpr,
-    NUM_VALUES: tl.constexpr,
+    SUM_START: tl.constexpr,
+    SUM_WIDTH: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -172,7 +170,7 @@ def attend_whole_kernel(
     HAS_CAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):
-    """Grid: (tiles, Hkv); writes NUM_VALUES * VALUE_WIDTH of a head's D from VALUE_START on."""
+    """Grid: (tiles, Hkv); writes NUM_SUMS * SUM_WIDTH of a head's D from SUM_START on."""
     sequence, first_row, num_rows, first_token, num_cached, context_len, first, end = _tile(
         sequences_ptr, tiles_ptr, window, G, ROWS, KEYS
     )
@@ -188,10 +186,9 @@ def attend_whole_kernel(
     q = _load_q(q_ptr, q_stride, tokens, heads, is_row, HEAD_DIM, HEAD_PAD)
     best = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    acc = tl.zeros([ROWS, VALUE_WIDTH], tl.float32)
-    acc2 = tl.zeros([ROWS, VALUE_WIDTH if NUM_VALUES == 2 else UNUSED], tl.float32)
+    sums = zeros(ROWS, SUM_WIDTH, NUM_SUMS)
     for chunk in range(first // CHUNK, tl.cdiv(end, CHUNK)):
-        chunk_best, chunk_total, chunk_acc, chunk_acc2 = attend_chunk(
+        chunk_best, chunk_total, chunk_sums = attend_chunk(
             q,
             positions,
             tl.maximum(first, chunk * CHUNK),
@@ -205,9 +202,9 @@ def attend_whole_kernel(
             cap,
             window,
             HEAD_DIM,
-            VALUE_START,
-            VALUE_WIDTH,
-            NUM_VALUES,
+            SUM_START,
+            SUM_WIDTH,
+            NUM_SUMS,
             ROWS,
             KEYS,
             BLOCK_SIZE,
@@ -215,9 +212,7 @@ def attend_whole_kernel(
             HAS_CAP,
             HAS_WINDOW,
         )
-        if NUM_VALUES == 2:
-            _, _, acc2 = merge(best, total, acc2, chunk_best, chunk_total, chunk_acc2)
-        best, total, acc = merge(best, total, acc, chunk_best, chunk_total, chunk_acc)
+        best, total, sums = merge(best, total, sums, chunk_best, chunk_total, chunk_sums, NUM_SUMS)
 
     _, first_row, num_rows, first_token, _, _, _, _ = _tile(
         sequences_ptr, tiles_ptr, window, G, ROWS, KEYS, AGAIN=True
@@ -225,11 +220,9 @@ def attend_whole_kernel(
     is_row = rows < num_rows
     tokens = first_token + (first_row + rows) // G
     heads = kv_head * G + (first_row + rows) % G
-    dims = VALUE_START + tl.arange(0, VALUE_WIDTH)
+    dims = SUM_START + tl.arange(0, SUM_WIDTH)
     places = out_ptr + tokens.to(tl.int64)[:, None] * out_stride + heads[:, None] * HEAD_DIM + dims
-    dtype = out_ptr.dtype.element_ty
-    mask = is_row[:, None] & (dims < HEAD_DIM)[None, :]
-    tl.store(places, divided(acc, total).to(dtype), mask=mask)
-    if NUM_VALUES == 2:
-        mask = is_row[:, None] & (VALUE_WIDTH + dims < HEAD_DIM)[None, :]
-        tl.store(places + VALUE_WIDTH, divided(acc2, total).to(dtype), mask=mask)
+    for i in tl.static_range(NUM_SUMS):
+        out = divided(sums[i], total).to(out_ptr.dtype.element_ty)
+        mask = is_row[:, None] & (i * SUM_WIDTH + dims < HEAD_DIM)[None, :]
+        tl.store(places + i * SUM_WIDTH, out, mask=mask)

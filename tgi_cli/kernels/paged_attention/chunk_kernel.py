@@ -8,8 +8,8 @@ A chunk is a fixed number of keys counted from position 0, of which turns of KEY
 after another: a row's bits don't depend on the other rows of its tile, nor on masked keys, which
 add exact zeros. (Only a NaN among a sequence's own later values would spread to rows of its tile.)
 
-q: [ROWS, D filled up] fp16 or bf16; keys and values of q's type or fp8; sums fp32, of a whole head
-in one part or in two of VALUE_WIDTH.
+q: [ROWS, D filled up] fp16 or bf16; keys and values of q's type or fp8; sums: a tuple of NUM_SUMS
+[ROWS, SUM_WIDTH] fp32, which stand side by side.
 
 Milakov and Gimelshein, Online normalizer calculation for softmax, arXiv:1805.02867; Dao et al.,
 FlashAttention, arXiv:2205.14135.
@@ -22,23 +22,29 @@ import triton.language as tl
 
 from .fp8_kernel import widen
 
-UNUSED = tl.constexpr(16)  # width of a second sum where there is none
-
 
 @triton.jit
-def merge(best, total, acc, chunk_best, chunk_total, chunk_acc):
-    """Return (best, total, acc) [R], [R], [R, V] with the next chunk added."""
+def merge(best, total, sums, chunk_best, chunk_total, chunk_sums, NUM_SUMS: tl.constexpr):
+    """Return (best [R], total [R], sums [R, V] each) with the next chunk added."""
     new_best = tl.maximum(best, chunk_best)
     shift = tl.where(new_best == -float("inf"), 0.0, new_best)  # nothing seen so far
     kept, added = tl.exp2(best - shift), tl.exp2(chunk_best - shift)
     new_total = total * kept + chunk_total * added
-    return new_best, new_total, acc * kept[:, None] + chunk_acc * added[:, None]
+    merged = sums[:0]
+    for i in tl.static_range(NUM_SUMS):
+        merged = merged + (sums[i] * kept[:, None] + chunk_sums[i] * added[:, None],)  # noqa: RUF005
+    return new_best, new_total, merged
 
 
 @triton.jit
-def divided(acc, total):
-    """Return acc / total, or zeros for a row that saw no key."""
-    return acc / tl.where(total == 0.0, 1.0, total)[:, None]
+def zeros(ROWS: tl.constexpr, WIDTH: tl.constexpr, NUM_SUMS: tl.constexpr):
+    return (tl.zeros([ROWS, WIDTH], tl.float32),) * NUM_SUMS
+
+
+@triton.jit
+def divided(x, total):
+    """Return x / total, or zeros for a row that saw no key."""
+    return x / tl.where(total == 0.0, 1.0, total)[:, None]
 
 
 @triton.jit
@@ -102,9 +108,9 @@ def attend_chunk(
     cap,
     window,
     HEAD_DIM: tl.constexpr,
-    VALUE_START: tl.constexpr,
-    VALUE_WIDTH: tl.constexpr,
-    NUM_VALUES: tl.constexpr,
+    SUM_START: tl.constexpr,
+    SUM_WIDTH: tl.constexpr,
+    NUM_SUMS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -112,12 +118,11 @@ def attend_chunk(
     HAS_CAP: tl.constexpr,
     HAS_WINDOW: tl.constexpr,
 ):
-    """Return best, total and one or two parts of the sum over keys `first:end` of one chunk."""
+    """Return best, total and sums, from number SUM_START on, over keys `first:end` of one chunk."""
     HEAD_PAD: tl.constexpr = q.shape[1]
     best = tl.full([ROWS], -float("inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    acc = tl.zeros([ROWS, VALUE_WIDTH], tl.float32)
-    acc2 = tl.zeros([ROWS, VALUE_WIDTH if NUM_VALUES == 2 else UNUSED], tl.float32)
+    sums = zeros(ROWS, SUM_WIDTH, NUM_SUMS)
     for start in tl.range(first, end, KEYS):
         keys = start + tl.arange(0, KEYS)
         places = _places(
@@ -143,18 +148,17 @@ def attend_chunk(
         best = new_best
         weights = weights.to(q.dtype)
 
-        values = places + values_offset
-        v = _widened(
-            _load_heads(values, keys, context_len, VALUE_START, VALUE_WIDTH, HEAD_DIM), q.dtype, FP8
-        )
-        acc = tl.dot(weights, v, acc * kept[:, None])
-        if NUM_VALUES == 2:
-            v = _widened(
-                _load_heads(
-                    values, keys, context_len, VALUE_START + VALUE_WIDTH, VALUE_WIDTH, HEAD_DIM
-                ),
-                q.dtype,
-                FP8,
+        added = sums[:0]
+        for i in tl.static_range(NUM_SUMS):
+            v = _load_heads(
+                places + values_offset,
+                keys,
+                context_len,
+                SUM_START + i * SUM_WIDTH,
+                SUM_WIDTH,
+                HEAD_DIM,
             )
-            acc2 = tl.dot(weights, v, acc2 * kept[:, None])
-    return best, total, acc, acc2
+            v = _widened(v, q.dtype, FP8)
+            added = added + (tl.dot(weights, v, sums[i] * kept[:, None]),)  # noqa: RUF005
+        sums = added
+    return best, total, sums

@@ -106,7 +106,7 @@ def attend(
     shared: dict[str, Any] = {
         **heads,
         "HEAD_PAD": head_pad(head_dim),
-        "VALUE_WIDTH": tiles.width,
+        "SUM_WIDTH": tiles.sum_width,
         "KEYS": tiles.keys,
         "CHUNK": CHUNK,
         "BLOCK_SIZE": block_size,
@@ -120,7 +120,7 @@ def attend(
     numbers = (score_scale, soft_cap * log2_e, window)
     strides = (cache.stride(0), step.block_tables.stride(0))
     if step.whole is not None:
-        for value_start in range(0, head_dim, tiles.width * tiles.whole_values):
+        for start in range(0, head_dim, tiles.sum_width * tiles.whole_sums):
             attend_whole_kernel[(len(step.whole), num_kv_heads)](
                 q,
                 _readable(cache, target),
@@ -132,8 +132,8 @@ def attend(
                 out.stride(0),
                 *strides,
                 *numbers,
-                VALUE_START=value_start,
-                NUM_VALUES=tiles.whole_values,
+                SUM_START=start,
+                NUM_SUMS=tiles.whole_sums,
                 ROWS=tiles.whole_rows,
                 num_warps=tiles.whole_rows // _ROWS_OF_A_WARP,
                 num_stages=tiles.whole_stages,
@@ -151,7 +151,7 @@ def attend(
             q.stride(0),
             *strides,
             *numbers,
-            NUM_VALUES=-(-head_dim // tiles.width),
+            NUM_SUMS=-(-head_dim // tiles.sum_width),
             ROWS=SPLIT_ROWS,
             num_warps=SPLIT_ROWS // _ROWS_OF_A_WARP,
             num_stages=tiles.split_stages,

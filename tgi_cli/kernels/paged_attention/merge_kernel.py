@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .chunk_kernel import divided, merge
+from .chunk_kernel import divided, merge, zeros
 
 
 @triton.jit(do_not_specialize=["window"])
@@ -49,16 +49,16 @@ def merge_kernel(
     one = tl.arange(0, 1)
     best = tl.full([1], -float("inf"), tl.float32)
     total = tl.zeros([1], tl.float32)
-    acc = tl.zeros([1, HEAD_PAD], tl.float32)
+    sums = zeros(1, HEAD_PAD, 1)
     for chunk in tl.range(first, end, num_stages=4):
         lines = partial + ((chunk - tile_first) * NUM_KV_HEADS + kv_head) * num_rows + row + one
         chunk_best = tl.load(stats_ptr + 2 * lines)
         chunk_total = tl.load(stats_ptr + 2 * lines + 1)
         places = partials_ptr + lines[:, None] * HEAD_DIM + dims[None, :]
-        chunk_acc = tl.load(places, mask=is_dim, other=0.0)
-        best, total, acc = merge(best, total, acc, chunk_best, chunk_total, chunk_acc)
+        chunk_sums = (tl.load(places, mask=is_dim, other=0.0),)
+        best, total, sums = merge(best, total, sums, chunk_best, chunk_total, chunk_sums, 1)
 
     head = kv_head * G + (first_row + row) % G
     place = out_ptr + (first_token + token).to(tl.int64) * out_stride + head * HEAD_DIM
-    out = divided(acc, total).to(out_ptr.dtype.element_ty)
+    out = divided(sums[0], total).to(out_ptr.dtype.element_ty)
     tl.store(place + dims[None, :], out, mask=is_dim & (row < num_rows))

@@ -21,9 +21,9 @@ class Tiles:
     """How the kernels cut the work of one head size on one target."""
 
     keys: int  # of one turn of the loop
-    width: int  # numbers of a head that one sum holds
-    split_stages: int  # a program has the sums of a whole head: one or two
-    whole_values: int  # how many sums a program has
+    sum_width: int  # numbers of a head that one sum holds
+    split_stages: int  # a program has the sums of a whole head
+    whole_sums: int  # how many sums a program has
     whole_rows: int  # queries times heads of its tile
     whole_stages: int
 
@@ -35,10 +35,10 @@ class Tiles:
 _TILES = {
     ("sm_80", 64, False): Tiles(64, 64, 2, 1, 64, 2),
     ("sm_80", 128, False): Tiles(32, 64, 3, 2, 64, 2),
-    ("sm_80", 256, False): Tiles(16, 128, 2, 1, 64, 2),
+    ("sm_80", 256, False): Tiles(16, 64, 3, 2, 64, 2),
     ("sm_80", 64, True): Tiles(32, 64, 1, 1, 64, 1),
     ("sm_80", 128, True): Tiles(32, 64, 1, 2, 64, 1),
-    ("sm_80", 256, True): Tiles(32, 128, 1, 1, 64, 1),
+    ("sm_80", 256, True): Tiles(16, 64, 1, 2, 64, 1),
     ("sm_90", 64, False): Tiles(64, 64, 3, 1, 128, 3),
     ("sm_90", 128, False): Tiles(64, 128, 2, 1, 128, 2),
     ("sm_90", 256, False): Tiles(32, 128, 2, 1, 128, 2),
