@@ -11,7 +11,7 @@ from tests.kernels.triton.numbers import DTYPES, assert_near, nans, randn
 from tests.kernels.triton.products import NUM_OUT, assert_bits_stay, small_tiling
 from tgi_cli.kernels import devices, linear_codes
 from tgi_cli.kernels.linear import Codes
-from tgi_cli.kernels.linear_codes import PackedCodes, kernel, reference
+from tgi_cli.kernels.linear_codes import PackedCodes, kernel, packing, reference
 from tgi_cli.kernels.quantize_fp8 import quantize_fp8
 
 KINDS = ["int8", "e4m3", "table4"]
@@ -79,7 +79,8 @@ def test_every_code_is_widened_exactly(kind):
 
 
 @pytest.mark.parametrize(("kind", "group_size"), [("int8", None), ("table4", 64), ("e4m3", 128)])
-def test_a_row_has_the_same_bits_in_every_company(kind, group_size):
+def test_a_row_has_the_same_bits_in_every_company(kind, group_size, monkeypatch):
+    monkeypatch.setattr(packing, "_HALF_ROWS", 16)  # tiles of 32 rows are two halves then
     packed = pack(codes(kind, NUM_OUT, LONG, group_size), torch.float16, randn(NUM_OUT))
 
     def multiply(x):

@@ -84,12 +84,19 @@ def _sum_of_slice(
     PARTS_PER_SCALE: tl.constexpr,
     IS_EVEN: tl.constexpr,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """Return the tile's sums [COLUMNS, ROWS] over blocks, of PARTS that lie in the same words."""
+    """Return the sums of a tile's halves [COLUMNS, ROWS / HALVES] over blocks.
+
+    Parts of a block lie in the same words, and halves share their numbers. Where there is one half,
+    the second means nothing.
+    """
     WIDTH: tl.constexpr = DEPTH // PARTS
-    total = tl.zeros((COLUMNS, ROWS), tl.float32)
+    dtype: tl.constexpr = x_places[0].dtype.element_ty
+    total = tl.zeros((COLUMNS, ROWS // HALVES), tl.float32)
+    second = total
     if KIND == "table4":
         following = tl.load(word_places + first_block * WIDTH)
     for block in range(first_block, last_block):
@@ -103,24 +110,33 @@ def _sum_of_slice(
             words = tl.load(word_places + block * WIDTH)
         for part in tl.static_range(PARTS):
             begin = block * DEPTH + part * WIDTH
-            mask = is_row[None, :]
-            if not IS_EVEN:
-                mask = mask & (begin + tl.arange(0, WIDTH) < num_in)[:, None]
-            x = tl.load(x_places + begin, mask=mask, other=0.0)
-            weight = _widen(words, table_ptr, part, x.dtype, KIND)
+            is_in = True if IS_EVEN else (begin + tl.arange(0, WIDTH) < num_in)[:, None]
+            weight = _widen(words, table_ptr, part, dtype, KIND)
+            x = tl.load(x_places[0] + begin, mask=is_row[0][None, :] & is_in, other=0.0)
+            if HALVES == 2:
+                z = tl.load(x_places[1] + begin, mask=is_row[1][None, :] & is_in, other=0.0)
             if GROUP_SIZE == 0:
                 # Tensor cores add fp8 products in few bits: into the total after each block.
                 total = tl.dot(weight, x, total, max_num_imprecise_acc=WIDTH)
+                if HALVES == 2:
+                    second = tl.dot(weight, z, second)
             else:
-                if part % PARTS_PER_SCALE == 0:  # noqa: SIM108 (one of them is compiled)
+                if part % PARTS_PER_SCALE == 0:
                     sums = tl.dot(weight, x)
+                    if HALVES == 2:
+                        others = tl.dot(weight, z)
                 else:
                     sums = tl.dot(weight, x, sums)
+                    if HALVES == 2:
+                        others = tl.dot(weight, z, others)
                 if part % PARTS_PER_SCALE == PARTS_PER_SCALE - 1:
                     group = (begin // GROUP_SIZE).to(tl.int64)
                     scales = tl.load(group_scales_ptr + group * num_out + columns)
-                    total = tl.fma(sums, scales.to(tl.float32)[:, None], total)
-    return total
+                    scales = scales.to(tl.float32)[:, None]
+                    total = tl.fma(sums, scales, total)
+                    if HALVES == 2:
+                        second = tl.fma(others, scales, second)
+    return total, second
 
 
 @triton.jit(do_not_specialize=["num_rows"])  # one program for every batch
@@ -151,15 +167,18 @@ def _linear_codes_kernel(
     PARTS_PER_SCALE: tl.constexpr,
     IS_EVEN: tl.constexpr,
     ROWS: tl.constexpr,
+    HALVES: tl.constexpr,
     COLUMNS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
     tile_row, tile_column = place_of_tile(num_rows, num_out, ROWS, COLUMNS)
-    rows = tile_row * ROWS + tl.arange(0, ROWS)
+    HALF: tl.constexpr = ROWS // HALVES
+    rows = tile_row * ROWS + tl.arange(0, HALF)
     columns = tile_column * COLUMNS + tl.arange(0, COLUMNS)
     depth = tl.arange(0, DEPTH // PARTS)
-    is_row = rows < num_rows
-    x_places = x_ptr + rows[None, :].to(tl.int64) * x_stride + depth[:, None]
+    is_row = (rows < num_rows, rows + HALF < num_rows)
+    first_half = x_ptr + rows[None, :].to(tl.int64) * x_stride + depth[:, None]
+    x_places = (first_half, first_half + HALF * x_stride)
     # A column that isn't there reads the last one, and isn't written.
     there = tl.minimum(columns, num_out - 1)
     word_places = words_ptr + there[:, None].to(tl.int64) * words_stride + depth[None, :]
@@ -169,25 +188,32 @@ def _linear_codes_kernel(
         y_ptr += tl.program_id(1).to(tl.int64) * num_rows * num_out
         first = tl.program_id(1) * blocks_per_slice
         last = tl.minimum(first + blocks_per_slice, num_blocks)
-        total = _sum_of_slice(
+        halves = _sum_of_slice(
             *(word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last),
             *(num_in, num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN),
-            *(ROWS, COLUMNS, DEPTH),
+            *(ROWS, HALVES, COLUMNS, DEPTH),
         )
     else:
-        total = tl.zeros((COLUMNS, ROWS), tl.float32)
+        total = tl.zeros((COLUMNS, HALF), tl.float32)
+        second = total
         for index in range(NUM_SLICES):
             first = index * blocks_per_slice
             last = tl.minimum(first + blocks_per_slice, num_blocks)
-            total += _sum_of_slice(
+            sums = _sum_of_slice(
                 *(word_places, x_places, group_scales_ptr, table_ptr, is_row, there, first, last),
                 *(num_in, num_out, KIND, PARTS, GROUP_SIZE, PARTS_PER_SCALE, IS_EVEN),
-                *(ROWS, COLUMNS, DEPTH),
+                *(ROWS, HALVES, COLUMNS, DEPTH),
             )
-    store_tile(
-        *(tl.trans(total), row_scales_ptr, scales_ptr, bias_ptr, y_ptr, y_stride, rows, columns),
-        *(num_rows, num_out, IS_SPLIT, HAS_ROW_SCALES, HAS_SCALES, HAS_BIAS),
-    )
+            total += sums[0]
+            if HALVES == 2:
+                second += sums[1]
+        halves = (total, second)
+    for half in tl.static_range(HALVES):
+        store_tile(
+            *(tl.trans(halves[half]), row_scales_ptr, scales_ptr, bias_ptr, y_ptr, y_stride),
+            *(rows + half * HALF, columns, num_rows, num_out, IS_SPLIT),
+            *(HAS_ROW_SCALES, HAS_SCALES, HAS_BIAS),
+        )
 
 
 def linear_codes(
@@ -227,6 +253,7 @@ def linear_codes(
         PARTS_PER_SCALE=packed.parts_per_scale,
         IS_EVEN=num_in % tiling.depth == 0,
         ROWS=work.tile.rows,
+        HALVES=packed.halves_of(work.tile),
         COLUMNS=work.columns,
         DEPTH=tiling.depth,
         num_warps=work.tile.num_warps,

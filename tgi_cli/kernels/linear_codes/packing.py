@@ -18,11 +18,12 @@ from tgi_cli.kernels.linear_tiles.packing import in_blocks, num_bytes
 
 if TYPE_CHECKING:
     from tgi_cli.kernels.linear import Codes
-    from tgi_cli.kernels.linear_tiles.tiling import Tiling
+    from tgi_cli.kernels.linear_tiles.tiling import Tile, Tiling
 
 Kind = Literal["int8", "e4m3", "table4", "fp8"]
 PARTS: dict[Kind, int] = {"int8": 2, "e4m3": 2, "table4": 4, "fp8": 1}
 MIN_WIDTH = 16  # of a part: what a matrix instruction takes
+_HALF_ROWS = 64
 MAX_WIDTH = {"int8": 64, "e4m3": 64, "table4": 32, "fp8": 128}
 
 
@@ -56,6 +57,13 @@ class PackedCodes:
         if self.group_size % depth == 0:
             return self.parts
         return self.group_size * self.parts // depth if depth % self.group_size == 0 else 1
+
+    def halves_of(self, tile: Tile) -> int:
+        """Return of how many products, which share widened weights, a tile consists.
+
+        More rows of the same matrix instruction, where one of its own would have as many.
+        """
+        return 2 if self.kind != "fp8" and tile.rows > _HALF_ROWS else 1
 
     @property
     def num_bytes(self) -> int:

@@ -4,9 +4,9 @@ Chosen by what compiles without spills and by the bound of `tools/kernels/roofli
 was timed on a GPU. Two programs to a multiprocessor: widening codes takes four or more instructions
 a weight, which one program of four warps can't issue as fast as memory delivers.
 
-- sm_90: a warpgroup multiplies 64 columns by all rows of a tile in one instruction, so tiles have
-  the same rows, and differ in columns. More rows than 64 of 16 bits would fill shared memory with
-  zeros in decode, at a quarter of its bandwidth.
+- sm_90: a warpgroup multiplies 64 columns by 64 rows (fp8: 128) in one instruction, of which larger
+  tiles have more. More rows to an instruction of 16 bits would fill shared memory with zeros in
+  decode, at a quarter of its bandwidth.
 - sm_80: every tile is mma.sync m16n8k16. 96 KiB of shared memory at most, which the smaller GPUs of
   the family have too.
 - gfx942: 64 KiB of shared memory; instructions of 16 by 16, whatever the tile.
@@ -34,7 +34,7 @@ BY_ROW: dict[str, Tiling] = {
         depth=128,
         num_programs=216,
     ),
-    "sm_90": Tiling((Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 264),
+    "sm_90": Tiling((Tile(64, 4, 3), Tile(128, 8, 3, columns=128)), 64, 128, 264),
     "gfx942": Tiling(
         (Tile(32, 4, 2), Tile(64, 4, 2), Tile(128, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),
@@ -42,7 +42,16 @@ BY_ROW: dict[str, Tiling] = {
 # Scales of groups: a sum for each output, and one of its group.
 BY_GROUP: dict[str, Tiling] = {
     "sm_80": Tiling((Tile(16, 4, 4), Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 216),
-    "sm_90": Tiling((Tile(64, 4, 3), Tile(64, 8, 3, columns=128)), 64, 128, 264),
+    "sm_90": Tiling(
+        (
+            Tile(64, 4, 3),
+            Tile(64, 8, 3, columns=128),
+            Tile(128, 8, 3, columns=128, is_for_one_slice=True),
+        ),
+        columns=64,
+        depth=128,
+        num_programs=264,
+    ),
     "gfx942": Tiling(
         (Tile(32, 4, 2), Tile(64, 4, 2), Tile(64, 8, 2, columns=128)), 64, 128, 608, options=_AMD
     ),

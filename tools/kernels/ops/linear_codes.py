@@ -61,8 +61,8 @@ WORKLOADS = [
         weight_bits=8,
         decode_fraction=0.65,
         decode_reason="five instructions a weight; a second kernel where K is cut",
-        prefill_fraction=0.4,
-        prefill_reason="weights are widened for each tile of 64 rows",
+        prefill_fraction=0.5,
+        prefill_reason="weights are widened for each tile of 128 rows; no TMA",
     ),
     *products(
         "linear_fp8",
@@ -98,6 +98,6 @@ WORKLOADS = [
         decode_fraction=0.4,
         decode_reason="nine instructions a weight, of which one is a look-up",
         prefill_fraction=0.3,
-        prefill_reason="weights are looked up for each tile of 64 rows",
+        prefill_reason="weights are looked up for each tile of 64 or 128 rows",
     ),
 ]
