@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from tools.kernels.compiled import Facts, loop_instructions
+from tools.kernels.compiled import Facts, loop_instructions, reductions
 from tools.kernels.proof import Proof, broken, different_code
 from tools.kernels.roofline import GPUS, Cost, bound_us, roof_us
 from tools.kernels.workload import Workload
@@ -68,6 +68,20 @@ def test_kernels_that_must_agree_share_their_matrix_instructions():
     assert "HMMA" in difference
 
 
+def test_kernels_that_must_agree_sum_their_rows_alike():
+    one_warp, two_warps = (
+        replace(GOOD, reductions=reductions(IR.replace("[4, 1]", warps)))
+        for warps in ("[8, 1]", "[4, 2]")
+    )
+    rows_of_64 = replace(GOOD, reductions=reductions(IR))
+    small = Proof(replace(SOUND, same_code_as="4096 x 4096"), H100, [rows_of_64], [])
+    large = Proof(replace(SOUND, shape="4096 x 4096"), H100, [one_warp], [])
+
+    assert different_code([small, large]) == []
+    [(_, difference)] = different_code([small, replace(large, facts=[two_warps])])
+    assert "32 in #ttg.mma<{warpsPerCTA = [_, 2]}>" in difference
+
+
 def test_the_roof_is_the_slower_of_memory_and_arithmetic():
     assert roof_us(Cost(3_350_000, 1), H100) == pytest.approx(1.0)
     assert roof_us(Cost(1, 989_000_000), H100) == pytest.approx(1.0)
@@ -96,6 +110,11 @@ def test_the_bound_grows_where_too_little_is_on_the_way_or_too_much_to_issue():
     assert bound(loop_turns=400, facts=straight) == bound(loop_turns=1000)
 
 
+IR = """
+#blocked = #ttg.blocked<{warpsPerCTA = [4]}>
+#mma = #ttg.mma<{warpsPerCTA = [4, 1]}>
+    }) : (tensor<64x32xf32, #mma>) -> tensor<64xf32, #ttg.slice<{dim = 1, parent = #mma}>>
+"""
 NVIDIA = """
         /*0000*/                   MOV R1, c[0x0][0x28] ;
 .L_x_1:

@@ -47,10 +47,10 @@ class Facts:
     spilled_bytes: int  # of stack, for each thread
     shared_bytes: int
     mma: dict[str, int]  # matrix instructions, how many of each
-    reductions: frozenset[str]  # of a tile's rows: how many numbers, and who has which
     loads: dict[str, int]  # of global memory
     num_instructions: int
     loop_instructions: int  # of the longest loop that holds no other: one turn, of each warp
+    reductions: frozenset[str] = frozenset()  # of a tile's rows: of how many numbers, who has which
     assembly: str = field(repr=False, default="")
 
     @property
@@ -112,7 +112,7 @@ def _facts(target: str, metadata: dict[str, Any], files: dict[str, str]) -> Fact
         spilled_bytes=spilled,
         shared_bytes=metadata["shared"],
         mma={name: n for name, n in sorted(names.items()) if re.match(_MMA, name)},
-        reductions=_reductions(_read(files, ".ttgir")),
+        reductions=reductions(_read(files, ".ttgir")),
         loads={name: n for name, n in sorted(names.items()) if re.match(_LOADS, name)},
         num_instructions=sum(names.values()),
         loop_instructions=loop_instructions(assembly),
@@ -146,7 +146,7 @@ def _read(files: dict[str, str], suffix: str) -> str:
     return next(Path(path).read_text() for name, path in files.items() if name.endswith(suffix))
 
 
-def _reductions(ir: str) -> frozenset[str]:
+def reductions(ir: str) -> frozenset[str]:
     """Return what decides the order in which `tl.sum(x, 1)` adds: not the number of rows."""
     layouts = dict(re.findall(r"^(#\w+) = (.*)$", ir, re.M))
     found = re.findall(r"\}\) : \(tensor<\d+x(\d+)x\w+, (#\w+)>\)", ir)

@@ -36,6 +36,7 @@ def _workload(
 ) -> Workload:
     kv_dtype = kv_dtype or dtype
     is_fp8 = kv_dtype.itemsize == 1
+    tiles = tiles_for("sm_90", head_dim, is_fp8=is_fp8)  # the largest: bounds stay bounds elsewhere
     num_heads, num_kv_heads = heads.num_heads, heads.num_kv_heads
     scale = head_dim**-0.5
     num_blocks = -(-context_len // BLOCK_SIZE)
@@ -92,6 +93,7 @@ def _workload(
     seen = min(context_len, sliding_window or context_len)
     pairs = total * seen - (num_tokens * (num_tokens - 1) // 2 * num_sequences)
     num_chunks = -(-seen // CHUNK)
+    num_launches = -(-head_dim // (tiles.sum_width * tiles.whole_sums))
     num_bytes = num_sequences * seen * num_kv_heads * 2 * head_dim * kv_dtype.itemsize
     num_bytes += 2 * total * num_heads * head_dim * dtype.itemsize  # q and out
     if num_tokens == 1:  # what chunks leave behind, written and read
@@ -106,10 +108,11 @@ def _workload(
         cost=Cost(num_bytes, 4 * pairs * num_heads * head_dim),
         num_programs=num_sequences * num_kv_heads * num_chunks
         if num_tokens == 1
-        else -(-total * num_heads // 128),
+        else -(-total * num_heads // tiles.whole_rows),
         bytes_in_flight=2 * 64 * head_dim * kv_dtype.itemsize,
         expected_fraction=expected_fraction,
         reason=reason,
+        loop_turns=(CHUNK if num_tokens == 1 else num_launches * pairs // total) // tiles.keys,
         uses_mma=True,
         needs_wide_loads=num_tokens == 1,
         tolerance=2.0,
