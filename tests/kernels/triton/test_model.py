@@ -36,7 +36,7 @@ SIZES = {
     "head_dim": 16,
 }
 PROMPT = [(7 * i * i + 3) % 301 for i in range(37)]
-TOLERANCE = {"bfloat16": 0.04, "float16": 0.006}  # of the logits' standard deviation
+TOLERANCE = {"bfloat16": 0.04, "float16": 0.006}  # of `error_of`
 
 
 def config_of(folder: Path, dtype: str, **weights: Any) -> EngineConfig:
@@ -55,7 +55,7 @@ def gpu_runner(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> Runner:
         num_heads=config.model.num_heads,
         num_kv_heads=config.model.num_kv_heads,
         head_dim=config.model.head_dim,
-        kv_cache_dtype=placement.activation_dtype,
+        kv_cache_dtype=TORCH_DTYPES[config.kv_cache_dtype],
         max_context=config.max_total_tokens,
         device=placement.device,
         uploader=PlainUploader(placement.device),
@@ -72,10 +72,10 @@ def gpu_logits(config: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     return stepper.step([(seq, len(PROMPT))])[seq.request_id]
 
 
-def assert_near(logits: Tensor, expected: Tensor, tolerance: float) -> None:
+def error_of(logits: Tensor, expected: Tensor) -> float:
+    """Return the largest error, in standard deviations of the logits."""
     assert logits.dtype == torch.float32
-    error = float((logits - expected).abs().max())
-    assert error < tolerance * float(expected.std()), error / float(expected.std())
+    return float((logits - expected).abs().max() / expected.std())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,17 @@ def test_logits_are_near_those_of_transformers(
 
     with torch.no_grad():
         expected = reference(torch.tensor([PROMPT])).logits[0, -1]
-    assert_near(logits, expected, TOLERANCE[dtype])
+    assert error_of(logits, expected) < TOLERANCE[dtype]
+
+
+def test_a_cache_of_8_bits_costs_a_little_of_the_logits(tmp_path, monkeypatch) -> None:
+    write_tiny_checkpoint(tmp_path, dtype=torch.float16, num_hidden_layers=1)
+    config = config_of(tmp_path, "float16")
+    expected = prompt_logits(config, PROMPT, 64)
+
+    logits = gpu_logits(msgspec.structs.replace(config, kv_cache_dtype="fp8_e4m3fn"), monkeypatch)
+
+    assert TOLERANCE["float16"] < error_of(logits, expected) < 0.1
 
 
 @pytest.mark.parametrize("recipe", [AWQ, gptq(order="one")], ids=["awq", "gptq-with-act-order"])
@@ -110,7 +120,7 @@ def test_four_bits_stay_four_bits(recipe, tmp_path, monkeypatch, caplog) -> None
     with caplog.at_level(logging.WARNING):
         logits = gpu_logits(config, monkeypatch)
 
-    assert_near(logits, expected, TOLERANCE["float16"])
+    assert error_of(logits, expected) < TOLERANCE["float16"]
     assert not caplog.records
 
 
@@ -133,7 +143,7 @@ def test_what_is_quantised_on_load_is_near_the_cpus(
 
     logits = gpu_logits(config, monkeypatch)
 
-    assert_near(logits, expected, tolerance)
+    assert error_of(logits, expected) < tolerance
 
 
 @pytest.mark.parametrize("is_awq", [False, True], ids=["16-bit", "awq"])
