@@ -37,6 +37,7 @@ SOUND = Workload(
     reason="",
     uses_mma=True,
     needs_wide_loads=True,
+    max_loop_instructions=256,
 )
 
 
@@ -50,6 +51,7 @@ SOUND = Workload(
         ([replace(GOOD, mma={})], "no matrix instruction"),
         ([replace(GOOD, loads={"LDG.E.64": 2, "LDG.E.128": 1})], "less than 128 bits"),
         ([replace(GOOD, loads={"LDG.E.U16": 2, "LDG.E": 9})], "less than 128 bits"),
+        ([replace(GOOD, loop_instructions=257)], "257 instructions in its hot loop, not 256"),
     ],
 )
 def test_a_broken_promise_is_named(facts, complaint):

@@ -63,6 +63,9 @@ def broken(workload: Workload, facts: list[Facts]) -> list[str]:
     largest = _largest(facts)
     if workload.needs_wide_loads and largest.share_of_wide_loads() < _WIDE_SHARE:
         broken.append(f"{largest.kernel} loads {dict(largest.loads)}: less than 128 bits at once")
+    most, turn = workload.max_loop_instructions, largest.loop_instructions
+    if 0 < most < turn and largest.target.startswith("sm_"):
+        broken.append(f"{largest.kernel} has {turn} instructions in its hot loop, not {most}")
     return broken
 
 

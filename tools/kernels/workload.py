@@ -44,6 +44,7 @@ class Workload:
     loop_turns: int = 0  # of a program's hot loop; of its launches if it has none; 0: not counted
     uses_mma: bool = False
     needs_wide_loads: bool = False  # most bytes by 128-bit loads
+    max_loop_instructions: int = 0  # of a turn of the hot loop, on NVIDIA's GPUs; 0: any number
     tolerance: float = 1.0  # of eps of the output's type, times (|expected| + its mean)
     targets: tuple[str, ...] = ("sm_80", "sm_90", "gfx942")
     same_code_as: str | None = None  # shape of the workload whose matrix instructions it must share

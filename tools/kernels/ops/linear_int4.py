@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from tgi_cli.kernels import linear_int4
@@ -38,7 +40,11 @@ def random_codes(num_out: int, num_in: int, device: str) -> Codes:
     return Codes(codes, scales.half(), -8 * scales.half(), _GROUP)
 
 
-WORKLOADS = products(
+_FEW = ("1 x", "16 x")  # rows
+# With few rows a thread makes 256 weights in a turn; an H100 has time for 4.4 instructions each.
+_MAX_INSTRUCTIONS = 1050
+
+_PRODUCTS = products(
     "linear_int4",
     _make,
     TUNED,
@@ -48,3 +54,7 @@ WORKLOADS = products(
     prefill_fraction=0.5,
     prefill_reason="weights are unpacked again for each 128 rows, between matrix instructions",
 )
+WORKLOADS = [
+    replace(each, max_loop_instructions=_MAX_INSTRUCTIONS) if each.shape.startswith(_FEW) else each
+    for each in _PRODUCTS
+]
