@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Kind = Literal["int8", "e4m3", "table4", "fp8"]
 PARTS: dict[Kind, int] = {"int8": 2, "e4m3": 2, "table4": 4, "fp8": 1}
 MIN_WIDTH = 16  # of a part: what a matrix instruction takes
-_HALF_ROWS = 64
 MAX_WIDTH = {"int8": 64, "e4m3": 64, "table4": 32, "fp8": 128}
+_HALF_ROWS = 64  # at most, unless codes are fp8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ class PackedCodes:
         return self.group_size * self.parts // depth if depth % self.group_size == 0 else 1
 
     def halves_of(self, tile: Tile) -> int:
-        """Return of how many products, which share widened weights, a tile consists.
+        """Return of how many products, which share the widened weights, a tile consists.
 
-        More rows of the same matrix instruction, where one of its own would have as many.
+        128 rows are two of 64: one of 128 would be another matrix instruction than that of 64.
         """
         return 2 if self.kind != "fp8" and tile.rows > _HALF_ROWS else 1
 

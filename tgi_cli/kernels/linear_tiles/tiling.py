@@ -34,7 +34,7 @@ class Tiling:
     tiles: tuple[Tile, ...]  # ascending in rows; all compile to the same matrix instruction
     columns: int  # of a tile: output features; slices are cut by these
     depth: int  # of a block: input features
-    num_programs: int  # that keep the memory busy: about one for each multiprocessor
+    num_programs: int  # that keep the memory busy: one or two for each multiprocessor
     min_blocks: int = 8  # of a slice: below, filling the pipeline costs more than slices gain
     options: Mapping[str, int] = field(default_factory=dict)  # the compiler's, for this GPU only
 
