@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +15,15 @@ from hypothesis import strategies as st
 from tests.builders.engine import VOCAB_SIZE, request, run_to_end
 from tests.builders.fake_gpu import FakeGpu
 from tests.builders.gpu_model import gpu_config, make_gpu_runner, make_plain_runner
+from tests.builders.guided import (
+    ChanceRunner,
+    finish,
+    guided_config,
+    guided_engine,
+    guided_request,
+    text_of,
+    tokens_of,
+)
 from tgi_cli.kernels import devices
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.overlapped import OverlappedEngine
@@ -24,6 +34,7 @@ from tgi_cli.runtime.engine.sequence import PENDING, Sequence
 from tgi_cli.runtime.engine.staging import Staging
 from tgi_cli.runtime.ipc.messages import NewRequest
 from tgi_cli.runtime.layers.head import Scores
+from tgi_cli.runtime.types import Grammar
 
 ENDS = (40, 41)
 CONFIG = SamplerConfig(VOCAB_SIZE, ENDS)
@@ -314,3 +325,30 @@ def test_the_gpus_loop_gives_the_tokens_of_the_cpus(num_blocks):
     tokens = run_to_end(overlapped)
 
     assert tokens == run_to_end(plain)
+
+
+def test_grammars_guide_what_a_gpu_samples():
+    digits = Grammar("regex", "[0-9]{3}-[a-f]{4}")
+    requests = [
+        guided_request(digits, 0, do_sample=True, temperature=2.0, top_p=0.9, seed=4),
+        guided_request(digits, 1, repetition_penalty=1.5, min_tokens=3),
+        guided_request(None, 2, do_sample=True, seed=9, max_new_tokens=6),
+    ]
+    config, gpu = guided_config(), FakeGpu()
+    sampling = SamplerConfig.of(config)
+    device = GpuSampler(sampling, gpu, Staging(gpu), max_running=config.max_running)
+    sampler = MixedSampler(gpu, device, Sampler(sampling))
+    engine = Engine(config, ChanceRunner(), sampler=sampler)
+    engine.warm_up()
+    plain = guided_engine()
+    for each in requests:
+        engine.add(each)
+        plain.add(each)
+
+    outputs = finish(engine)
+
+    expected = finish(plain)
+    assert {i: tokens_of(each) for i, each in outputs.items()} == {
+        i: tokens_of(each) for i, each in expected.items()
+    }
+    assert all(re.fullmatch("[0-9]{3}-[a-f]{4}", text_of(outputs[i])) for i in range(2))
