@@ -1,4 +1,5 @@
-"""Prove every Triton kernel: `python -m tools.kernels [--only PART] [--no-tests] [--markdown]`.
+"""Prove every Triton kernel: `python -m tools.kernels [--only PART] [--quick] [--no-tests]
+[--markdown]`.
 
 The exit code is 1 if a test fails, a kernel spills, wants too much shared memory, lacks its matrix
 instructions or its wide loads.
@@ -7,11 +8,12 @@ instructions or its wide loads.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
-from tools.kernels.table import COLUMNS, prove_all
+from tools.kernels.table import COLUMNS, prove_all, prove_quickly
 from tools.kernels.text_table import print_table
 
 
@@ -19,10 +21,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.kernels", description=__doc__)
     parser.add_argument("--only", default="", help="operations whose name contains this")
     parser.add_argument("--no-tests", action="store_true", help="don't run the interpreted tests")
+    parser.add_argument("--quick", action="store_true", help="one workload of each operation only")
     parser.add_argument("--markdown", action="store_true", help="print a table for a page")
     args = parser.parse_args()
     failures = [] if args.no_tests else list(_test(args.only))
-    rows = prove_all(args.only)
+    os.environ.pop("TRITON_INTERPRET", None)
+    rows = prove_quickly(args.only) if args.quick else prove_all(args.only)
     print_table(COLUMNS, [row for row, _ in rows], is_markdown=args.markdown)
     failures += [f"{' '.join(row[:3])}: {each}" for row, broken in rows for each in broken]
     for failure in failures:
