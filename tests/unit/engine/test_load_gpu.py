@@ -18,16 +18,18 @@ from tests.builders.gpu_model import (
     gpu_config,
     make_plain_runner,
 )
-from tgi_cli.errors import CapacityError, StartError, UnsupportedModelError
+from tgi_cli.errors import CapacityError, DeterminismError, StartError, UnsupportedModelError
 from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.determinism import Determinism
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.load_gpu import Parts, load, open_gpu
 from tgi_cli.runtime.engine.loaded import Loaded
 from tgi_cli.runtime.engine.memory import block_bytes
+from tgi_cli.runtime.engine.plan import StepPlan
 from tgi_cli.runtime.engine.sampling.launched import MixedSampler
 from tgi_cli.runtime.engine.sampling.sampler import Sampler, SamplerConfig
 from tgi_cli.runtime.engine.staging import Staging
+from tgi_cli.runtime.layers.head import Scores
 
 WEIGHTS = 100_000
 
@@ -101,6 +103,47 @@ def test_the_promise_can_be_looked_at() -> None:
     Determinism(loaded.runner, loaded.config, num_requests=3).verify()
 
 
+def test_on_a_gpu_the_longest_request_has_more_keys_than_a_program_sums_at_once() -> None:
+    loaded = load_toy(FakeGpu(), max_total_tokens=400, num_blocks=60)
+
+    determinism = Determinism(loaded.runner, loaded.config, num_requests=3)
+
+    assert [len(prompt) for prompt in determinism.prompts] == [1, 10, 300]
+    assert determinism.together().keys() == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "longest"), [(15, 7 * 5 - 4), (20, 7 * 10 - 4), (10, 7 * 5 - 4)]
+)
+def test_the_longest_request_leaves_the_others_their_blocks(num_blocks: int, longest: int) -> None:
+    loaded = load_toy(FakeGpu(), max_total_tokens=400, num_blocks=num_blocks)
+
+    determinism = Determinism(loaded.runner, loaded.config, num_requests=3)
+
+    assert len(determinism.prompts[-1]) == longest
+    determinism.verify()
+
+
+@pytest.mark.parametrize(
+    ("attention", "hint"), [("paged", "Please report it"), ("flash-attn", "Leave --attention out")]
+)
+def test_other_bits_on_a_gpu_are_told_with_what_to_do(
+    attention: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_toy(FakeGpu(), attention=attention)
+    run = loaded.runner.run
+
+    def disturbed(plan: StepPlan) -> Scores:
+        scores = run(plan)
+        return Scores.of(scores.logits + 1e-3) if len(plan.chunks) > 1 else scores
+
+    monkeypatch.setattr(loaded.runner, "run", disturbed)
+
+    with pytest.raises(DeterminismError) as raised:
+        Determinism(loaded.runner, loaded.config, num_requests=3).verify()
+    assert hint in str(raised.value.hint)
+
+
 def test_what_computes_is_described() -> None:
     loaded = load_toy(FakeGpu(arch="sm_89", name="NVIDIA L4"), cuda_graphs=(1, 3))
 
@@ -150,6 +193,32 @@ def test_a_warm_up_that_runs_out_of_memory_names_the_option_to_lower() -> None:
 
     with pytest.raises(CapacityError, match="You need to decrease `--max-batch-prefill-tokens`"):
         load_toy(gpu)
+
+
+def test_a_kernel_of_few_rows_that_fails_is_not_taken_for_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forward = ToyModel.forward
+
+    def too_large_for_one_row(model: ToyModel, token_ids: Tensor, context: Any) -> Tensor:
+        if len(token_ids) == 1:
+            raise RuntimeError("out of resource: shared memory")
+        return forward(model, token_ids, context)
+
+    monkeypatch.setattr(ToyModel, "forward", too_large_for_one_row)
+
+    with pytest.raises(UnsupportedModelError, match="can't compute this model on NVIDIA L4"):
+        load_toy(FakeGpu(name="NVIDIA L4"))
+
+
+def test_a_device_that_breaks_while_capturing_ends_the_start() -> None:
+    measuring = FakeGpu()
+    load_toy(measuring)
+    gpu = FakeGpu(name="NVIDIA L4")
+    gpu.breaks_at = measuring.num_launches
+
+    with pytest.raises(UnsupportedModelError, match="can't compute this model on NVIDIA L4"):
+        load_toy(gpu, cuda_graphs=(1, 2))
 
 
 def test_a_kernel_that_a_device_cannot_run_ends_the_start() -> None:

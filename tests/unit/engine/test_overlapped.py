@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from tgi_cli.errors import EngineDiedError
 from tgi_cli.runtime.engine import engine as engine_module
 from tgi_cli.runtime.engine.engine import NOT_FINITE, STEP_FAILED, Engine
 from tgi_cli.runtime.ipc.messages import NewRequest, SequenceOutput
+from tgi_cli.runtime.layers.head import Scores
 from tgi_cli.runtime.types import Grammar
 
 SAMPLINGS: list[dict[str, Any]] = [
@@ -391,6 +393,60 @@ def test_a_warm_up_scores_a_prompt_too_and_leaves_nothing(max_total_tokens, monk
     assert not engine.has_work
     assert not runner.running
     assert engine.blocks.num_free_blocks == 40
+
+
+def test_scores_are_gone_once_their_tokens_are_chosen():
+    engine, runner, _ = make_overlapped()
+    run, logits = runner.run, []
+
+    def remembered(*args: Any) -> Scores:
+        scores = run(*args)
+        logits.append(weakref.ref(scores.logits))
+        return scores
+
+    runner.run = remembered  # type: ignore[method-assign]
+    for index in range(3):
+        engine.add(request(index, max_new_tokens=9))
+
+    engine.step()
+
+    assert [each() for each in logits] == [None, None]
+
+
+@pytest.mark.parametrize("num_tries", [1, 2])
+def test_blocks_that_cannot_be_zeroed_at_once_are_zeroed_before_anybody_has_them(num_tries, caplog):
+    engine, runner, _ = make_overlapped(num_blocks=13, max_running=2)
+    clear, errors = runner.clear_blocks, [MemoryError() for _ in range(num_tries)]
+
+    def clear_later(block_ids: list[int]) -> None:
+        if errors:
+            raise errors.pop()
+        clear(block_ids)
+
+    runner.clear_blocks = clear_later  # type: ignore[method-assign]
+    runner.recover = lambda exc: isinstance(exc, MemoryError)  # type: ignore[method-assign]
+    runner.not_finite_for = {0}
+    requests = [request(i, num_tokens=9, max_new_tokens=7) for i in range(5)]
+    for req in requests:
+        engine.add(req)
+
+    failures, tokens = set(), {}
+    while engine.has_work:
+        try:
+            output = engine.step()
+        except MemoryError:
+            output = engine.fail_running()
+        engine.check_integrity()
+        failures |= {failure.request_id for failure in output.failures}
+        for seq in output.outputs:
+            tokens[seq.request_id] = tokens.get(seq.request_id, []) + seq.token_ids
+
+    # Only if both tries fail, those that ran are lost, and who was to join.
+    assert failures == ({0} if num_tries == 1 else {0, 1, 2})
+    assert runner.cleared
+    for req in requests:
+        if req.request_id not in failures:
+            assert tokens[req.request_id] == expected_tokens(req.prompt_ids, 7)
 
 
 def test_a_device_that_is_lost_ends_the_engine():

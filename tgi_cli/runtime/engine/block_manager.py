@@ -148,6 +148,10 @@ class BlockManager:
         dirty, self._dirty = self._dirty, []
         return dirty
 
+    def put_back_dirty(self, blocks: list[int]) -> None:
+        """Have `take_dirty` return blocks again that couldn't be zeroed."""
+        self._dirty += blocks
+
     def _shared(self, seq: Sequence) -> list[int]:
         return seq.block_table[: seq.num_shared_blocks]
 

@@ -27,6 +27,7 @@ Logits = dict[int, list["Tensor"]]  # of each request: after its prompt, and aft
 
 _OUTPUT_IDS = [11, 222, 3333, 44444]
 _CHUNKS = (1, 7, 16)
+_LONG_PROMPT = 300  # tokens: more keys than the 256 that a program of a GPU's attention sums
 
 
 class Stepper:
@@ -89,9 +90,14 @@ class Determinism:
         longest = config.max_total_tokens - num_outputs
         blocks_each = -(-min(config.max_total_tokens, 9 * num_requests + 4) // config.block_size)
         count = min(num_requests, config.max_running, config.num_blocks // blocks_each)
+        lengths = [min(longest, 1 + 9 * i) for i in range(max(1, count))]
+        if config.device == "cuda":
+            num_free_blocks = config.num_blocks - blocks_each * (len(lengths) - 1)
+            room = num_free_blocks * config.block_size - num_outputs
+            lengths[-1] = max(lengths[-1], min(longest, room, _LONG_PROMPT))
         self.prompts = [
-            [(7919 * i + 131 * j) % vocab_size for j in range(min(longest, 1 + 9 * i))]
-            for i in range(max(1, count))
+            [(7919 * i + 131 * j) % vocab_size for j in range(length)]
+            for i, length in enumerate(lengths)
         ]
 
     def verify(self) -> None:
@@ -112,9 +118,19 @@ class Determinism:
                     raise DeterminismError(
                         f"A request of {len(self.prompts[index])} tokens gives other bits {name} "
                         "than alone.",
-                        hint="The start log's line `kernels:` says what computes; torch promises "
-                        "no bits. Install with a C compiler, or leave --verify-determinism out.",
+                        hint=self._hint,
                     )
+
+    @property
+    def _hint(self) -> str:
+        if self._config.device == "cpu":
+            return (
+                "The start log's line `kernels:` says what computes; torch promises no bits. "
+                "Install with a C compiler, or leave --verify-determinism out."
+            )
+        if self._config.attention != "paged":
+            return "Leave --attention out: only our own kernels promise bits."
+        return "Please report it, with the GPU's name. --device cpu computes without it."
 
     def alone(self) -> Logits:
         return self._one_by_one()

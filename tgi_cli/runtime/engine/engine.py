@@ -143,8 +143,22 @@ class Engine:
     def _plan(self, *, may_preempt: bool = True) -> StepPlan:
         plan = self._scheduler.plan_step(may_preempt=may_preempt)
         if dirty := self.blocks.take_dirty():
-            self._runner.clear_blocks(dirty)
+            try:
+                self._clear(dirty)
+            except Exception:
+                self.blocks.put_back_dirty(dirty)
+                self._mark_started(plan)  # so that they fail, too: the runner has no tables of them
+                raise
         return plan
+
+    def _clear(self, block_ids: list[int]) -> None:
+        """Zero blocks, at the second try if memory ran out at the first."""
+        try:
+            self._runner.clear_blocks(block_ids)
+        except Exception as exc:
+            if not self._runner.recover(exc):
+                raise
+            self._runner.clear_blocks(block_ids)
 
     def _answer(self, plan: StepPlan, run: Run, started: list[int], start_ns: int) -> StepOutput:
         """Give every sequence of a step its token, and say what came of it."""

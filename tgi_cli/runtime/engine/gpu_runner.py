@@ -94,6 +94,7 @@ class GpuRunner:
         self._last_rows = self._last_ids[:0]  # of `last ids`, that the last step has scores for
         self._graphs = DecodeGraphs(gpu)
         self._captured = torch.empty(0)  # final hidden states that a replay gives, of its rows
+        self.has_run_out_of_memory = False
 
     @property
     def graph_sizes(self) -> list[int]:
@@ -150,6 +151,7 @@ class GpuRunner:
             raise EngineDiedError("The GPU computes nothing more after an error on it.") from exc
         ran_out = self._gpu.is_out_of_memory(exc)
         if ran_out:
+            self.has_run_out_of_memory = True
             self._gpu.empty_cache()
         return ran_out
 

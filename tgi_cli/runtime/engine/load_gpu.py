@@ -80,22 +80,21 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
     except StartError:
         raise
     except Exception as exc:
-        # The first launch of every kernel: here a device shows what it can't compile or run.
+        # The first launch of most kernels: here a device shows what it can't compile or run.
         _log.exception("event=first_step_failed")
-        raise UnsupportedModelError(
-            f"The kernels can't compute this model on {gpu.name}; the log has the reason.",
-            hint="Give --device cpu to compute without the GPU.",
-        ) from exc
+        raise _kernels_fail(gpu) from exc
     with _out_of_memory_is(_no_cache(config), gpu):
         runner = GpuRunner(config, model, attention, gpu, staging)
         engine = OverlappedEngine(config, runner, parts.sampler(config, gpu, runner, staging))
     _log.info("Warming up model")
     try:
         engine.warm_up()
+        runner.capture_graphs(config.cuda_graphs)
     except RuntimeError as exc:
         _log.exception("event=warm_up_failed")
-        raise too_many_prefill_tokens(config) from exc
-    runner.capture_graphs(config.cuda_graphs)
+        if runner.has_run_out_of_memory:
+            raise too_many_prefill_tokens(config) from exc
+        raise _kernels_fail(gpu) from exc  # those of few rows
     return Loaded(config, engine, runner, model.num_bytes, _describe(gpu, attention, runner))
 
 
@@ -110,6 +109,13 @@ def _load_weights(
     )
     with _out_of_memory_is(error, gpu):
         return parts.model(config, gpu, attention)
+
+
+def _kernels_fail(gpu: Gpu) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"The kernels can't compute this model on {gpu.name}; the log has the reason.",
+        hint="Give --device cpu to compute without the GPU.",
+    )
 
 
 def _no_cache(config: EngineConfig) -> CapacityError:

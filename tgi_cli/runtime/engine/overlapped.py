@@ -62,7 +62,7 @@ class _Step:
     started: list[int]
     start_ns: int
     finishing: list[Sequence] = field(default_factory=list)  # who gets a token
-    scores: Scores | None = None
+    scores: Scores | None = None  # until they are sampled
     samples: Samples | None = None
     lets_next_begin: bool = False  # before it is over
 
@@ -195,6 +195,7 @@ class OverlappedEngine(Engine):
     def _sample(self, step: _Step, scores: Scores) -> None:
         masks = self._guides.bitmasks([seq.request_id for seq in step.finishing])
         step.samples = self._launching_sampler.launch(scores, step.finishing, masks)
+        step.scores = None  # those of two steps at once would be more than was measured
         self._launching_runner.keep(step.samples.token_ids)
         step.lets_next_begin = not step.plan.is_short and not any(
             map(self._launching_sampler.needs_host, step.finishing)

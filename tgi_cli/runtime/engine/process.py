@@ -78,7 +78,7 @@ def _serve(channel: EngineChannel) -> int:
     try:
         return _loop(channel, engine, rest)
     except EngineDiedError as exc:
-        # As a crash: the main process starts another engine, and sends it the open requests.
+        # As a crash: the main process answers the open requests with an error, and ends.
         _log.critical("event=engine_died reason=%s", exc, exc_info=exc.__cause__)
         return exc.exit_code
 
