@@ -41,6 +41,7 @@ class TritonPagedAttention:
     """A cache is [num_blocks, 2, Hkv, block_size, D]; q, k and v are fp16 or bf16.
 
     `max_context`: tokens of the longest sequence; the kernels' grids are made for it.
+    `max_partial_bytes`: what chunks of keys leave for their merging; it is allocated here.
     """
 
     name = "triton"
