@@ -9,6 +9,7 @@ All in bytes unless a name says otherwise. Spec: launcher-options.md section 4.3
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def measure_room(config: EngineConfig, gpu: Gpu, run_step: RunStep) -> Room:
             raise
         raise too_many_prefill_tokens(config) from exc
     held = gpu.peak_bytes() - before - num_blocks * block_bytes(config)
+    gc.collect()  # what the step leaves may refer to itself
     gpu.empty_cache()
     memory = gpu.memory()
     step_bytes = max(0, held)
