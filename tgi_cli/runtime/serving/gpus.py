@@ -87,7 +87,7 @@ def torch_builds() -> tuple[str | None, str | None]:
         return None, None
     try:
         tree = ast.parse(Path(spec.origin).with_name("version.py").read_text(encoding="utf-8"))
-    except (OSError, SyntaxError):
+    except (OSError, ValueError, SyntaxError):
         return None, None
     values: dict[str, str | None] = {"cuda": None, "hip": None}
     for node in tree.body:

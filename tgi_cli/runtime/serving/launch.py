@@ -132,7 +132,7 @@ class _Launch:
         ready = await _wait_ready(engine, process)
         _log.info("Shard ready in %.1fs", time.monotonic() - started_at)
         if ready.num_blocks < config.engine.num_blocks:
-            config = self._complete(model, ready)
+            config = self._complete(config, model, ready)
 
         _log.info("Starting Webserver")
         router_config = msgspec.structs.replace(config.router, supports_grammars=supports_grammars)
@@ -174,16 +174,17 @@ class _Launch:
         _log.info("Using %s %s", which, list(engine.cuda_graphs))
         self._log_limits(config)
 
-    def _complete(self, model: LocatedModel, ready: EngineReady) -> ResolvedConfig:
+    def _complete(
+        self, bound: ResolvedConfig, model: LocatedModel, ready: EngineReady
+    ) -> ResolvedConfig:
         """Decide again, with the KV blocks for which the engine has found memory.
 
         Raises:
             CapacityError: one request of the length asked for doesn't fit them.
         """
-        before = resolve(self._options, model, self._hardware)
         config = resolve(self._options, model, self._hardware, ready.num_blocks)
         for warning in config.warnings:
-            if warning not in before.warnings:
+            if warning not in bound.warnings:
                 _log.warning(warning)
         self._log_limits(config)
         return config
