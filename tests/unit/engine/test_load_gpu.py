@@ -20,6 +20,7 @@ from tests.builders.gpu_model import (
 )
 from tgi_cli.errors import CapacityError, DeterminismError, StartError, UnsupportedModelError
 from tgi_cli.runtime.config.resolved import EngineConfig
+from tgi_cli.runtime.engine import gpu_parts, load_gpu, process
 from tgi_cli.runtime.engine.determinism import Determinism
 from tgi_cli.runtime.engine.engine import Engine
 from tgi_cli.runtime.engine.load_gpu import Parts, load, open_gpu
@@ -142,6 +143,21 @@ def test_other_bits_on_a_gpu_are_told_with_what_to_do(
     with pytest.raises(DeterminismError) as raised:
         Determinism(loaded.runner, loaded.config, num_requests=3).verify()
     assert hint in str(raised.value.hint)
+
+
+def test_the_main_process_is_told_how_many_blocks_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = FakeGpu(total_bytes=WEIGHTS + 25 * block_bytes(gpu_config()))
+    monkeypatch.setattr(load_gpu, "open_gpu", lambda: gpu)
+    monkeypatch.setattr(gpu_parts, "PARTS", toy_parts())
+    monkeypatch.setattr(process.cpu, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(process.gc, "freeze", lambda: None)
+
+    _, ready = process._start(gpu_config(device="cuda", wiggle_room=1.0, verify_determinism=True))
+
+    assert (ready.num_blocks, ready.block_size) == (25, 7)
+    assert ready.kernels.startswith("Triton on NVIDIA H100")
 
 
 def test_what_computes_is_described() -> None:
