@@ -86,10 +86,10 @@ def test_a_deployments_arguments_start_the_demo_model() -> None:
         assert sum(message.startswith(start) for message in messages) == 1, start
     assert [warning.partition("`")[2].partition("`")[0] for warning in warnings] == [
         "trust_remote_code",
-        "cuda_graphs",
         "disable_usage_stats",
         "shard_uds_path",
         "master_port",
+        "cuda_graphs",
         "waiting_served_ratio",
         "max_waiting_tokens",
     ]

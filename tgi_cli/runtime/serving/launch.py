@@ -170,8 +170,10 @@ class _Launch:
             _log.info("Default `max_batch_prefill_tokens` to %d", router.max_batch_prefill_tokens)
         caching = str(engine.prefix_caching).lower()
         _log.info("Using attention %s - Prefix caching %s", engine.attention, caching)
-        which = "default cuda graphs" if options.cuda_graphs is None else "cuda graphs"
-        _log.info("Using %s %s", which, list(engine.cuda_graphs))
+        is_asked = options.cuda_graphs is not None and engine.device == "cuda"
+        _log.info(
+            "Using %scuda graphs %s", "" if is_asked else "default ", list(engine.cuda_graphs)
+        )
         self._log_limits(config)
 
     def _complete(
