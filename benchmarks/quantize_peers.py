@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -124,7 +125,11 @@ def _theirs(contest: Contest, source: Path, into: Path, args: argparse.Namespace
         "windows": windows.tolist(),
     }
     script = Path(__file__).with_name("quantize_peer.py")
-    return _run([str(python), "-P", str(script)], args.threads, json.dumps(job))
+    ran = _run([str(python), "-P", str(script)], args.threads, json.dumps(job))
+    for file in source.glob("*token*.json"):  # a library may save the weights alone
+        if not (into / file.name).exists():
+            shutil.copy(file, into)
+    return ran
 
 
 def _quality(source: Path, output: Path) -> dict[str, Any]:
