@@ -26,9 +26,7 @@ class IllegalAddressError(RuntimeError):
 
 
 class FakeStream:
-    def __init__(self, gpu: FakeGpu, name: str) -> None:
-        self.name = name
-        self._gpu = gpu
+    def __init__(self) -> None:
         self._queued: list[Callable[[], None]] = []  # what the host learns later, oldest first
         self._num_past = 0
 
@@ -38,16 +36,6 @@ class FakeStream:
 
     def put(self, action: Callable[[], None]) -> None:
         self._queued.append(action)
-
-    def wait(self, event: FakeEvent) -> None:
-        self._gpu.record_call("wait", self.name)
-        if event.place is not None:  # as it is now: the event may be recorded again
-            stream, length = event.place
-            self.put(lambda: stream.catch_up(length))
-
-    def synchronize(self) -> None:
-        self._gpu.block("synchronize", self.name)
-        self.catch_up(self.length)
 
     def catch_up(self, length: int) -> None:
         """Let the host learn of everything before that place in the queue."""
@@ -62,21 +50,15 @@ class FakeStream:
 class FakeEvent:
     def __init__(self, gpu: FakeGpu) -> None:
         self._gpu = gpu
-        self.place: tuple[FakeStream, int] | None = None  # and what was queued there before
+        self._place = 0  # what was queued before
 
     def record(self) -> None:
-        stream = self._gpu.stream
-        self._gpu.record_call("record", stream.name)
-        self.place = (stream, stream.length)
-
-    def is_done(self) -> bool:
-        return self.place is None or self.place[0].has_passed(self.place[1])
+        self._gpu.record_call("record")
+        self._place = self._gpu.stream.length
 
     def synchronize(self) -> None:
         self._gpu.block("event")
-        if self.place is not None:
-            stream, length = self.place
-            stream.catch_up(length)
+        self._gpu.stream.catch_up(self._place)
 
 
 class FakeGraph:
@@ -107,7 +89,6 @@ class FakeGpu:
         self.device = torch.device("cpu")
         self.name = name
         self.arch = arch
-        self.warp_size = 64 if arch.startswith("gfx") else 32
         self.total_bytes = total_bytes
         self.used_bytes = used_bytes  # by tensors of ours
         self.foreign_bytes = 0  # by others and by the driver
@@ -118,12 +99,11 @@ class FakeGpu:
         self.max_launch_bytes = total_bytes  # more in one launch are out of memory
         self.fails_capture: Callable[[], bool] = lambda: False
         self.breaks_at: int | None = None  # the launch that leaves its memory
-        self.stream = FakeStream(self, "default")
+        self.stream = FakeStream()
         self._peak_bytes = used_bytes
         self._is_capturing = False
         self._is_replaying = False
         self._is_broken = False
-        self._streams = [self.stream]
         self._pinned: list[Tensor] = []
 
     # What tests and their models say
@@ -197,23 +177,10 @@ class FakeGpu:
 
     def synchronize(self) -> None:
         self.block("synchronize", "all")
-        for stream in self._streams:
-            stream.catch_up(stream.length)
-
-    def new_stream(self) -> FakeStream:
-        self._streams.append(FakeStream(self, f"stream {len(self._streams)}"))
-        return self._streams[-1]
+        self.stream.catch_up(self.stream.length)
 
     def new_event(self) -> FakeEvent:
         return FakeEvent(self)
-
-    @contextmanager
-    def on(self, stream: FakeStream) -> Iterator[None]:
-        before, self.stream = self.stream, stream
-        try:
-            yield
-        finally:
-            self.stream = before
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if self._is_capturing:

@@ -48,20 +48,6 @@ def test_writing_to_a_source_that_is_being_copied_is_found() -> None:
         gpu.synchronize()
 
 
-def test_a_stream_that_waits_brings_the_other_one_along() -> None:
-    gpu = FakeGpu()
-    copying, computing = gpu.new_stream(), gpu.new_stream()
-    on_host, copied = gpu.pinned((1,), torch.int64), gpu.new_event()
-    with gpu.on(copying):
-        gpu.copy(on_host, torch.tensor([5]))
-        copied.record()
-
-    computing.wait(copied)
-    computing.synchronize()
-
-    assert on_host.item() == 5
-
-
 def test_a_graph_repeats_its_launches_and_spoils_the_others_outputs() -> None:
     gpu = FakeGpu()
     x = torch.tensor([1.0])

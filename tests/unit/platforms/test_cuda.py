@@ -15,7 +15,7 @@ from tgi_cli.runtime.platforms.gpu import Gpu, Memory
 
 
 def properties(**changes: Any) -> SimpleNamespace:
-    fields = {"name": "NVIDIA A100", "major": 8, "minor": 0, "warp_size": 32, "gcnArchName": ""}
+    fields = {"name": "NVIDIA A100", "major": 8, "minor": 0, "gcnArchName": ""}
     return SimpleNamespace(**{**fields, **changes})
 
 
@@ -42,10 +42,9 @@ class StandIn:
             monkeypatch.setattr(torch.cuda, name, self._noting(name, answer))
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: self.properties)
         monkeypatch.setattr(torch.cuda, "synchronize", self._synchronize)
-        monkeypatch.setattr(torch.cuda, "Stream", self._stream)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
         monkeypatch.setattr(torch.cuda, "Event", self._event)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", self._new_graph)
-        monkeypatch.setattr(torch.cuda, "stream", self._entering("stream"))
         monkeypatch.setattr(torch.cuda, "graph", self._entering("graph"))
 
     def _noting(self, name: str, answer: Any) -> Any:
@@ -60,16 +59,9 @@ class StandIn:
         if self.sticky is not None:
             raise self.sticky
 
-    def _stream(self, device: Any) -> SimpleNamespace:
-        return SimpleNamespace(
-            wait_event=lambda event: self.calls.append("wait_event"),
-            synchronize=lambda: self.calls.append("stream.synchronize"),
-        )
-
     def _event(self) -> SimpleNamespace:
         return SimpleNamespace(
             record=lambda: self.calls.append("record"),
-            query=lambda: True,
             synchronize=lambda: self.calls.append("event.synchronize"),
         )
 
@@ -96,7 +88,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_a_device_is_named_by_its_compute_capability(stand_in: StandIn) -> None:
     gpu: Gpu = CudaGpu()
 
-    assert (gpu.name, gpu.arch, gpu.warp_size) == ("NVIDIA A100", "sm_80", 32)
+    assert (gpu.name, gpu.arch) == ("NVIDIA A100", "sm_80")
     assert gpu.device == torch.device("cuda", 0)
 
 
@@ -104,11 +96,9 @@ def test_amds_is_named_by_its_instruction_set(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.version, "hip", "7.0")
-    stand_in.properties = properties(gcnArchName="gfx942:sramecc+:xnack-", warp_size=64)
+    stand_in.properties = properties(gcnArchName="gfx942:sramecc+:xnack-")
 
-    gpu = CudaGpu()
-
-    assert (gpu.arch, gpu.warp_size) == ("gfx942", 64)
+    assert CudaGpu().arch == "gfx942"
 
 
 def test_memory_is_the_devices_and_the_allocators(stand_in: StandIn) -> None:
@@ -121,26 +111,15 @@ def test_memory_is_the_devices_and_the_allocators(stand_in: StandIn) -> None:
     assert stand_in.calls[-2:] == ["reset_peak_memory_stats", "empty_cache"]
 
 
-def test_streams_and_events_are_torchs(stand_in: StandIn) -> None:
+def test_events_are_torchs(stand_in: StandIn) -> None:
     gpu = CudaGpu()
-    stream, event = gpu.new_stream(), gpu.new_event()
+    event = gpu.new_event()
     stand_in.calls.clear()
 
-    with gpu.on(stream):
-        event.record()
-    stream.wait(event)
+    event.record()
     event.synchronize()
-    stream.synchronize()
 
-    assert event.is_done()
-    assert stand_in.calls == [
-        "enter stream",
-        "record",
-        "leave stream",
-        "wait_event",
-        "event.synchronize",
-        "stream.synchronize",
-    ]
+    assert stand_in.calls == ["record", "event.synchronize"]
 
 
 def test_a_graph_is_recorded_once_and_replayed(stand_in: StandIn) -> None:

@@ -5,14 +5,12 @@ Not run on a GPU yet. What each call must do is in `gpu.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from tgi_cli.runtime.platforms.gpu import Event, Memory, Stream
+from tgi_cli.runtime.platforms.gpu import Memory
 
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "hipErrorOutOfMemory")
 
@@ -24,22 +22,8 @@ class CudaEvent:
     def record(self) -> None:
         self.event.record()
 
-    def is_done(self) -> bool:
-        return bool(self.event.query())  # type: ignore[no-untyped-call]
-
     def synchronize(self) -> None:
         self.event.synchronize()
-
-
-class CudaStream:
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def wait(self, event: Event) -> None:
-        self.stream.wait_event(cast("CudaEvent", event).event)
-
-    def synchronize(self) -> None:
-        self.stream.synchronize()
 
 
 class CudaGraph:
@@ -61,9 +45,8 @@ class CudaGpu:
         properties = torch.cuda.get_device_properties(self.device)
         self.name: str = properties.name
         self.arch = _arch_of(properties)
-        self.warp_size: int = properties.warp_size
         self._graph_pool = torch.cuda.graph_pool_handle()
-        self._graph_stream = CudaStream(self.device).stream
+        self._graph_stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def memory(self) -> Memory:
         return Memory(*torch.cuda.mem_get_info(self.device))
@@ -83,16 +66,8 @@ class CudaGpu:
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.device)
 
-    def new_stream(self) -> CudaStream:
-        return CudaStream(self.device)
-
     def new_event(self) -> CudaEvent:
         return CudaEvent()
-
-    @contextmanager
-    def on(self, stream: Stream) -> Iterator[None]:
-        with torch.cuda.stream(cast("CudaStream", stream).stream):
-            yield
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)

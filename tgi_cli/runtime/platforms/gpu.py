@@ -2,7 +2,8 @@
 
 Everything that the engine does with a device goes through here, so that every branch of it runs in
 CPU tests, over `tests/builders/fake_gpu.py`. Work is asynchronous: a copy or a launch is queued on
-the current stream, and the host finds its results once it has waited for an event recorded later.
+the device's one stream, and the host finds its results once it has waited for an event recorded
+later.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     import torch
     from torch import Tensor
 
@@ -27,30 +26,14 @@ class Memory:
 
 
 class Event(Protocol):
-    """A point in a stream's queue."""
+    """A point in the device's queue."""
 
     def record(self) -> None:
-        """Stand behind what the current stream has been given so far; an event may be reused."""
-        ...
-
-    def is_done(self) -> bool:
-        """Whether the device has come past it; true if it was never recorded."""
+        """Stand behind what has been queued so far; an event may be reused."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until the device has come past it."""
-        ...
-
-
-class Stream(Protocol):
-    """A queue of copies and launches, which run one after another."""
-
-    def wait(self, event: Event) -> None:
-        """Hold back what is queued from now on until `event` is past. The host doesn't wait."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait until the queue is empty."""
+        """Wait until the device has come past it; at once if it was never recorded."""
         ...
 
 
@@ -63,7 +46,7 @@ class Graph(Protocol):
         ...
 
     def replay(self) -> None:
-        """Queue the launches on the current stream, over the same addresses as when recorded."""
+        """Queue the launches, over the same addresses as when recorded."""
         ...
 
 
@@ -85,11 +68,6 @@ class Gpu(Protocol):
         """The instruction set: "sm_90", "gfx942"."""
         ...
 
-    @property
-    def warp_size(self) -> int:
-        """Threads that run in step: 32, or 64 on gfx942."""
-        ...
-
     def memory(self) -> Memory: ...
 
     def allocated_bytes(self) -> int:
@@ -107,16 +85,10 @@ class Gpu(Protocol):
         ...
 
     def synchronize(self) -> None:
-        """Wait for everything that was queued on any stream."""
+        """Wait for everything that was queued."""
         ...
-
-    def new_stream(self) -> Stream: ...
 
     def new_event(self) -> Event: ...
-
-    def on(self, stream: Stream) -> AbstractContextManager[None]:
-        """Make `stream` the current one."""
-        ...
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return host memory, of zeros, that copies to and from the device needn't wait for."""
@@ -133,9 +105,9 @@ class Gpu(Protocol):
     def capture(self, compute: Callable[[], Tensor]) -> Graph:
         """Record what `compute` launches, without running it.
 
-        All graphs share one pool of memory, so replay them on one stream and read an output there
-        before the next replay. `compute` must have run once before, and may neither wait for the
-        device nor copy from memory that isn't pinned.
+        All graphs share one pool of memory, so have an output read before the next replay.
+        `compute` must have run once before, and may neither wait for the device nor copy from
+        memory that isn't pinned.
 
         Raises:
             RuntimeError: something in it can't be recorded, or memory ran out.
