@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from typing import Any
 
@@ -196,6 +197,18 @@ def test_graphs_that_cannot_be_captured_are_gone_without() -> None:
 )
 def test_too_little_memory_says_for_what(gpu: FakeGpu, parts: Parts, text: str) -> None:
     with pytest.raises(CapacityError, match=f"^{text}"):
+        load_toy(gpu, parts=parts)
+
+
+def test_a_card_that_others_fill_is_named_before_the_weights_are_read() -> None:
+    def make_attention(config: EngineConfig, gpu: Any, staging: Any) -> Any:
+        gpu.allocate(1000)  # room for its partial results
+
+    gpu = FakeGpu(total_bytes=GIB)
+    gpu.foreign_bytes = GIB - 999
+    parts = dataclasses.replace(toy_parts(), attention=make_attention)
+
+    with pytest.raises(CapacityError, match=r"don't fit the GPU: 0.0 MiB of its 1.00 GiB"):
         load_toy(gpu, parts=parts)
 
 

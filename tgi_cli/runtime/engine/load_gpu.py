@@ -68,8 +68,9 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
     if devices.family(gpu.arch) is None:
         raise UnsupportedModelError(f"{gpu.name} is {gpu.arch}, which no kernel is made for.")
     staging = Staging(gpu)
-    attention = parts.attention(config, gpu, staging)
-    model = _load_weights(config, gpu, attention, parts)
+    with _out_of_memory_is(_no_weights(gpu), gpu):
+        attention = parts.attention(config, gpu, staging)
+        model = parts.model(config, gpu, attention)
 
     def run_step(config: EngineConfig, plan: StepPlan) -> None:
         runner = GpuRunner(config, model, attention, gpu, staging)
@@ -98,17 +99,13 @@ def load(config: EngineConfig, gpu: Gpu, parts: Parts) -> Loaded:
     return Loaded(config, engine, runner, model.num_bytes, _describe(gpu, attention, runner))
 
 
-def _load_weights(
-    config: EngineConfig, gpu: Gpu, attention: AttentionBackend, parts: Parts
-) -> Model:
-    before = gpu.memory()
-    error = CapacityError(
-        f"The model's weights don't fit the GPU: {show_bytes(before.free_bytes)} of its "
-        f"{show_bytes(before.total_bytes)} were free.",
+def _no_weights(gpu: Gpu) -> CapacityError:
+    memory = gpu.memory()
+    return CapacityError(
+        f"The model's weights don't fit the GPU: {show_bytes(memory.free_bytes)} of its "
+        f"{show_bytes(memory.total_bytes)} were free.",
         hint="Use a smaller or a quantised model, or end what else uses the GPU.",
     )
-    with _out_of_memory_is(error, gpu):
-        return parts.model(config, gpu, attention)
 
 
 def _kernels_fail(gpu: Gpu) -> UnsupportedModelError:
