@@ -11,6 +11,10 @@ from hypothesis import settings
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+# Triton reads this when it is imported and for each kernel that it is given. Here kernels are
+# interpreted; `tests/gpu`, on a machine with a GPU, is run with 0.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # A shared machine is slow now and then; that is no failure of the code.
 settings.register_profile("tgi", deadline=None)
 settings.load_profile("tgi")

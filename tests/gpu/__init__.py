@@ -1,4 +1,4 @@
-"""What only a GPU can show: `python -m pytest tests/gpu`, by itself.
+"""What only a GPU can show: `TRITON_INTERPRET=0 python -m pytest tests/gpu`.
 
-Tests of `tests/kernels/triton` put Triton into its interpreter for the whole process.
+Without that variable tests put Triton into its interpreter, for the whole process.
 """

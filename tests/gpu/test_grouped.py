@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(
         not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1",
-        reason="no GPU, or Triton interprets",
+        reason="no GPU, or Triton interprets (TRITON_INTERPRET=0 ends that)",
     ),
 ]
 DEVICE, MOST_TOKENS, FEW = "cuda", 700, (1, 3, 17, 64, 130)

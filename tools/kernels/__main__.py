@@ -24,8 +24,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one workload of each operation only")
     parser.add_argument("--markdown", action="store_true", help="print a table for a page")
     args = parser.parse_args()
+    if os.environ.get("TRITON_INTERPRET", "0") != "0":
+        parser.error("TRITON_INTERPRET is set: an interpreted kernel isn't compiled; unset it")
     failures = [] if args.no_tests else list(_test(args.only))
-    os.environ.pop("TRITON_INTERPRET", None)
     rows = prove_quickly(args.only) if args.quick else prove_all(args.only)
     print_table(COLUMNS, [row for row, _ in rows], is_markdown=args.markdown)
     failures += [f"{' '.join(row[:3])}: {each}" for row, broken in rows for each in broken]

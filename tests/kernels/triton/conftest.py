@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-
-# Read when a kernel is decorated, which is when a test of this folder imports it.
-os.environ["TRITON_INTERPRET"] = "1"
 
 pytest.importorskip("triton")
 
