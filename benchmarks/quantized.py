@@ -1,8 +1,9 @@
 """Decoding speed of the demo model by format of its weights, one request at a time.
 
-The same fp16 folder, as it is and quantised while loading by each method that does so, all in this
-process and with the same threads. Every repetition decodes with each in turn, and medians are
-compared, since machines are noisy. Prefill of a longer prompt is measured beside it.
+The same fp16 folder, as it is and quantised while loading by each method that does so, and
+checkpoints made of it by `tgi quantize` (`--checkpoint`), all in this process and with the same
+threads. Every repetition decodes with each in turn, and medians are compared, since machines are
+noisy. Prefill of a longer prompt is measured beside it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--prompt-tokens", type=int, default=128)
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="FOLDER")
     args = parser.parse_args(argv)
 
     cpu.prepare_process(args.threads)
@@ -60,6 +62,9 @@ def main(argv: list[str]) -> None:
         engines = {_PLAIN: _start(located, None, args.threads)}
         for method in METHODS:
             engines[method] = _start(located, OnLoad(method=method), args.threads)
+    for folder in args.checkpoint:
+        made = locate_model(folder)
+        engines[Path(folder).name] = _start(made, made.weights.quantization, args.threads)
     for repetition in range(args.repetitions + 1):
         for measured in engines.values():
             prefill, decode = _run(measured.engine, repetition, args)
