@@ -53,10 +53,6 @@ class Facts:
     reductions: frozenset[str] = frozenset()  # of a tile's rows: of how many numbers, who has which
     assembly: str = field(repr=False, default="")
 
-    @property
-    def widest_load_bits(self) -> int:
-        return max((_bits(name) for name in self.loads), default=0)
-
     def share_of_wide_loads(self) -> float:
         """Return the bytes that 128-bit loads move, of all bytes that loads move, loops once."""
         moved = {name: _bits(name) * count for name, count in self.loads.items()}

@@ -26,15 +26,12 @@ from tgi_cli.runtime.config.resolved import EngineConfig
 from tgi_cli.runtime.engine.batch import BatchBuilder, ModelInput, row_of_pending
 from tgi_cli.runtime.engine.cuda_graph import DecodeGraphs
 from tgi_cli.runtime.engine.plan import StepPlan
-from tgi_cli.runtime.engine.runner import SCORED_TOGETHER, ScorePrompt
+from tgi_cli.runtime.engine.runner import ScorePrompt, kv_cache, rotary_table, scored_rows
 from tgi_cli.runtime.engine.staging import Staging, fetch
 from tgi_cli.runtime.layers.attention import AttentionBackend
 from tgi_cli.runtime.layers.context import ForwardContext
 from tgi_cli.runtime.layers.head import Scores
-from tgi_cli.runtime.layers.kv_cache import KVCache
-from tgi_cli.runtime.layers.rope import RotaryTable
 from tgi_cli.runtime.models.base import Model
-from tgi_cli.runtime.models.weights import TORCH_DTYPES
 from tgi_cli.runtime.platforms.gpu import Gpu
 
 _log = logging.getLogger(__name__)
@@ -68,21 +65,8 @@ class GpuRunner:
         self._staging = staging
         self._vocab_size = config.model.vocab_size
         self._sliding_window = config.model.sliding_window
-        self._rotary = RotaryTable(
-            config.model.head_dim,
-            config.max_total_tokens,
-            config.model.rope_theta,
-            config.model.rope_scaling,
-            gpu.device,
-        )
-        self._kv_cache = KVCache(
-            attention,
-            num_layers=config.model.num_layers,
-            num_blocks=config.num_blocks,
-            num_kv_heads=config.model.num_kv_heads,
-            head_dim=config.model.head_dim,
-            dtype=TORCH_DTYPES[config.kv_cache_dtype],
-        )
+        self._rotary = rotary_table(config, gpu.device)
+        self._kv_cache = kv_cache(config, attention)
         self._batch = BatchBuilder(
             max_running=config.max_running,
             max_total_tokens=config.max_total_tokens,
@@ -202,12 +186,9 @@ class GpuRunner:
     def _score_prompts(
         self, batch: ModelInput, hidden: Tensor, score_prompt: ScorePrompt | None
     ) -> None:
-        first = batch.num_last
-        for seq, num_rows in batch.scored:
+        for seq, rows in scored_rows(batch, hidden):
             assert score_prompt is not None, seq
-            for rows in torch.split(hidden[first : first + num_rows], SCORED_TOGETHER):
-                score_prompt(seq, fetch(self._gpu, self._model.logits(rows)))
-            first += num_rows
+            score_prompt(seq, fetch(self._gpu, self._model.logits(rows)))
 
     def _no_scores(self) -> Scores:
         logits = torch.empty(0, self._vocab_size, device=self._gpu.device)

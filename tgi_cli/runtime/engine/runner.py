@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -23,7 +23,7 @@ from tgi_cli.runtime.models.weights import TORCH_DTYPES
 ScorePrompt = Callable[[Sequence, Tensor], None]
 """Takes the logits [n, V] of the next n positions of a sequence's prompt."""
 
-SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
+_SCORED_TOGETHER = 32  # rows, so that a long prompt's logits are never in memory at once
 
 
 class StepRunner(Protocol):
@@ -46,26 +46,40 @@ class StepRunner(Protocol):
         ...
 
 
+def rotary_table(config: EngineConfig, device: torch.device | None = None) -> RotaryTable:
+    model = config.model
+    table = (model.head_dim, config.max_total_tokens, model.rope_theta, model.rope_scaling)
+    return RotaryTable(*table) if device is None else RotaryTable(*table, device)
+
+
+def kv_cache(config: EngineConfig, attention: AttentionBackend) -> KVCache:
+    return KVCache(
+        attention,
+        num_layers=config.model.num_layers,
+        num_blocks=config.num_blocks,
+        num_kv_heads=config.model.num_kv_heads,
+        head_dim=config.model.head_dim,
+        dtype=TORCH_DTYPES[config.kv_cache_dtype],
+    )
+
+
+def scored_rows(batch: ModelInput, hidden: Tensor) -> Iterator[tuple[Sequence, Tensor]]:
+    """Yield the final hidden states [n, hidden] that score prompts, a few rows at a time."""
+    first = batch.num_last
+    for seq, num_rows in batch.scored:
+        for rows in torch.split(hidden[first : first + num_rows], _SCORED_TOGETHER):
+            yield seq, rows
+        first += num_rows
+
+
 class Runner:
     def __init__(self, config: EngineConfig, model: Model, attention: AttentionBackend) -> None:
         self._model = model
         self._sliding_window = config.model.sliding_window
         assert config.block_size == attention.block_size, config.block_size
         self._attention = attention
-        self._rotary = RotaryTable(
-            config.model.head_dim,
-            config.max_total_tokens,
-            config.model.rope_theta,
-            config.model.rope_scaling,
-        )
-        self._kv_cache = KVCache(
-            attention,
-            num_layers=config.model.num_layers,
-            num_blocks=config.num_blocks,
-            num_kv_heads=config.model.num_kv_heads,
-            head_dim=config.model.head_dim,
-            dtype=TORCH_DTYPES[config.kv_cache_dtype],
-        )
+        self._rotary = rotary_table(config)
+        self._kv_cache = kv_cache(config, attention)
         self._batch = BatchBuilder(
             max_running=config.max_running,
             max_total_tokens=config.max_total_tokens,
@@ -81,12 +95,9 @@ class Runner:
         batch = self._batch.build(plan)
         token_ids = torch.from_numpy(batch.token_ids)
         hidden = self._model.forward(token_ids, self._context(batch))
-        first = batch.num_last
-        for seq, num_rows in batch.scored:
+        for seq, rows in scored_rows(batch, hidden):
             assert score_prompt is not None, seq
-            for rows in torch.split(hidden[first : first + num_rows], SCORED_TOGETHER):
-                score_prompt(seq, self._model.logits(rows))
-            first += num_rows
+            score_prompt(seq, self._model.logits(rows))
         return self._model.scores(hidden[: batch.num_last])
 
     def _context(self, batch: ModelInput) -> ForwardContext:

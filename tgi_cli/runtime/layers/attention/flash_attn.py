@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from tgi_cli.kernels.paged_attention import Span
-from tgi_cli.runtime.layers.attention import slots
 from tgi_cli.runtime.layers.attention.packages import Package
+from tgi_cli.runtime.layers.attention.slots import SlotCaches
 from tgi_cli.runtime.layers.attention.step_rows import StepRows, decoding_and_others
 from tgi_cli.runtime.platforms.uploads import Uploader
 
@@ -58,7 +58,7 @@ class FlashAttnPlan:
     window: tuple[int, int]  # keys to the left and right of a query's own; -1: all
 
 
-class FlashAttnAttention:
+class FlashAttnAttention(SlotCaches):
     """A cache is [num_blocks, 2, block_size, Hkv, D]."""
 
     name = "flash-attn"
@@ -68,20 +68,7 @@ class FlashAttnAttention:
     def __init__(self, uploader: Uploader, device: torch.device) -> None:
         self._package = PACKAGE.load("flash-attn")
         self._uploader = uploader
-        self._device = device
-
-    def new_cache(
-        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
-    ) -> Tensor:
-        return slots.new_cache(
-            num_blocks, self.block_size, num_kv_heads, head_dim, dtype, self._device
-        )
-
-    def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
-        slots.store(kv, cache, slot_mapping)
-
-    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
-        cache[block_ids] = 0.0
+        super().__init__(device)
 
     def plan(
         self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Span
-from tgi_cli.runtime.layers.attention import slots
 from tgi_cli.runtime.layers.attention.packages import Package
+from tgi_cli.runtime.layers.attention.slots import SlotCaches
 from tgi_cli.runtime.layers.attention.step_rows import StepRows, decoding_and_others
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FlashInferPlan:
     tokens: dict[str, Tensor] = field(default_factory=dict)  # by kind, in a mixed step
 
 
-class FlashInferAttention:
+class FlashInferAttention(SlotCaches):
     """A cache is [num_blocks, 2, block_size, Hkv, D]."""
 
     name = "flashinfer"
@@ -61,22 +61,9 @@ class FlashInferAttention:
 
     def __init__(self, device: torch.device) -> None:
         self._package = PACKAGE.load("flashinfer")
-        self._device = device
+        super().__init__(device)
         self._workspace = torch.empty(_WORKSPACE_BYTES, dtype=torch.uint8, device=device)
         self._wrappers: dict[tuple[str, bool], Any] = {}  # by kind, and whether it has a window
-
-    def new_cache(
-        self, num_blocks: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
-    ) -> Tensor:
-        return slots.new_cache(
-            num_blocks, self.block_size, num_kv_heads, head_dim, dtype, self._device
-        )
-
-    def store(self, kv: Tensor, cache: Tensor, slot_mapping: Tensor) -> None:
-        slots.store(kv, cache, slot_mapping)
-
-    def clear(self, cache: Tensor, block_ids: list[int] | Tensor) -> None:
-        cache[block_ids] = 0.0
 
     def plan(
         self, spans: list[Span], block_tables: NDArray[np.int64], sliding_window: int | None
