@@ -48,8 +48,9 @@ class StepRunner(Protocol):
 
 def rotary_table(config: EngineConfig, device: torch.device | None = None) -> RotaryTable:
     model = config.model
-    table = (model.head_dim, config.max_total_tokens, model.rope_theta, model.rope_scaling)
-    return RotaryTable(*table) if device is None else RotaryTable(*table, device)
+    return RotaryTable(
+        model.head_dim, config.max_total_tokens, model.rope_theta, model.rope_scaling, device
+    )
 
 
 def kv_cache(config: EngineConfig, attention: AttentionBackend) -> KVCache:
