@@ -110,16 +110,7 @@ def test_after_a_storm_everyone_was_answered_and_every_block_is_back(mode, caplo
     engine, runner, _ = make_overlapped(num_blocks=NUM_BLOCKS, **MODES[mode])
     storm = Storm(engine, runner, seed=5)
 
-    weather = random.Random(23)
-    for _ in range(2000):
-        if weather.random() < 0.35 and len(storm.open) < 25:
-            storm.arrive()
-        if weather.random() < 0.08:
-            storm.leave()
-        if engine.has_work:
-            storm.step()
-    while engine.has_work:
-        storm.step()
+    storm.rage(random.Random(23), num_turns=2000)
 
     assert storm.open == {}
     assert min(storm.ended.values()) > 5, storm.ended

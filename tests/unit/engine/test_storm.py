@@ -70,6 +70,18 @@ class Storm:
             self.runner.not_finite_for.add(new.request_id)
         self.engine.add(new)
 
+    def rage(self, weather: random.Random, num_turns: int) -> None:
+        """Have requests come and go between steps for so many turns, then let all end."""
+        for _ in range(num_turns):
+            if weather.random() < 0.35 and len(self.open) < 25:
+                self.arrive()
+            if weather.random() < 0.08:
+                self.leave()
+            if self.engine.has_work:
+                self.step()
+        while self.engine.has_work:
+            self.step()
+
     def leave(self) -> None:
         if self.open:
             request_id = self._random.choice(list(self.open))
@@ -107,16 +119,7 @@ def test_after_a_storm_everyone_was_answered_and_every_block_is_back(mode, caplo
     engine, runner = make_engine(num_blocks=NUM_BLOCKS, **MODES[mode])
     storm = Storm(engine, runner, seed=31)
 
-    weather = random.Random(17)
-    for _ in range(4000):
-        if weather.random() < 0.35 and len(storm.open) < 25:
-            storm.arrive()
-        if weather.random() < 0.08:
-            storm.leave()
-        if engine.has_work:
-            storm.step()
-    while engine.has_work:
-        storm.step()
+    storm.rage(random.Random(17), num_turns=4000)
 
     assert storm.open == {}
     assert min(storm.ended.values()) > 10, storm.ended
