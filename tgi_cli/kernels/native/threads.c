@@ -15,10 +15,12 @@
 #endif
 
 enum { SPINS = 1500, LINE = 64, FEW_ROWS = 4, MAX_THREADS = 256 };
-/* A wait for a thread that the machine doesn't run: longer than this, and than the waiting
- * thread's own share of the work took. After so many within PATIENCE_NS, one thread less for a
- * while. */
-enum { STALL_NS = 1000000, MANY_STALLS = 3, PATIENCE_NS = 100000000, PENALTY_NS = 500000000 };
+/* A stall is a wait for a thread that the machine doesn't run: longer than STALL_NS, and than the
+ * waiting thread's own share of the work took. Where a WINDOW_NS of computing has MANY_STALLS that
+ * take more of it than a thread is worth, there is one thread less for TRIAL_NS; if that was no
+ * faster, not again for PATIENCE_NS. */
+enum { STALL_NS = 1000000, MANY_STALLS = 3, WINDOW_NS = 100000000, TRIAL_NS = 500000000 };
+static const int64_t PATIENCE_NS = 5000000000;
 
 /* How many units of a thread's share are taken, in this meeting and in the one after. */
 typedef struct {
@@ -32,12 +34,12 @@ typedef struct {
     _Alignas(LINE) _Atomic uint32_t meetings; /* over; who waits, waits for it to grow */
     _Atomic int sleeping;
     _Alignas(LINE) _Atomic int stalls;
+    _Atomic int64_t stalled_ns;
     _Atomic uint32_t last_stall; /* the meeting that was counted last, once for all who waited */
 } Team;
 
 static Team team;
 static int max_threads = 1;
-static int64_t limited_until_ns;
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local unsigned meeting; /* which of a share's two counters this thread is at */
 static _Thread_local int team_size = 1; /* of the team that this thread is in */
@@ -71,7 +73,9 @@ static void sleep_until_over(uint32_t before, int64_t share_start_ns) {
     const int64_t waited_ns = now_ns() - start_ns;
     /* A thread that got no unit may wait for long with nothing being wrong. */
     if (share_start_ns && waited_ns > STALL_NS && waited_ns > start_ns - share_start_ns) {
-        if (atomic_exchange(&team.last_stall, before) != before) atomic_fetch_add(&team.stalls, 1);
+        if (atomic_exchange(&team.last_stall, before) == before) return;
+        atomic_fetch_add(&team.stalls, 1);
+        atomic_fetch_add(&team.stalled_ns, waited_ns);
     }
 }
 
@@ -145,29 +149,47 @@ void tgi_team_share_both(TgiWork work, TgiWork rest) {
     meet(&rest, take_units(&work));
 }
 
-/* The threads to start: one less for a while after some waited for one that the machine didn't run. */
-static int choose_size(void) {
-    static int64_t patient_until_ns;
-    if (max_threads == 1) return 1;
-    if (!atomic_load(&team.stalls) && !limited_until_ns) return max_threads;
-    const int64_t now = now_ns();
-    if (atomic_load(&team.stalls) >= MANY_STALLS) {
-        atomic_store(&team.stalls, 0);
-        limited_until_ns = now + PENALTY_NS;
-        patient_until_ns = 0;
-    } else if (atomic_load(&team.stalls) && !patient_until_ns) {
-        patient_until_ns = now + PATIENCE_NS;
-    } else if (patient_until_ns && now > patient_until_ns) {
-        atomic_store(&team.stalls, 0);
-        patient_until_ns = 0;
+/* What regions took, with all threads in this window and with one less in the trial after it. */
+typedef struct {
+    int64_t ns, count;
+} Pace;
+
+static struct {
+    Pace full, limited;
+    int64_t until_ns, not_before_ns; /* of the trial */
+} limit;
+
+static int is_slower(Pace a, Pace b) { return a.ns * b.count >= b.ns * a.count; }
+
+/* The threads to start. */
+static int choose_size(int64_t now) {
+    if (limit.until_ns) {
+        if (now < limit.until_ns) return max_threads - 1;
+        if (is_slower(limit.limited, limit.full)) limit.not_before_ns = now + PATIENCE_NS;
+        limit.until_ns = 0;
+        limit.full = limit.limited = (Pace){0, 0};
     }
-    if (now > limited_until_ns) limited_until_ns = 0;
-    return limited_until_ns ? max_threads - 1 : max_threads;
+    if (limit.full.ns > WINDOW_NS) {
+        const int64_t stalled_ns = atomic_exchange(&team.stalled_ns, 0);
+        const int is_many = atomic_exchange(&team.stalls, 0) >= MANY_STALLS;
+        if (is_many && stalled_ns * max_threads > limit.full.ns && now > limit.not_before_ns) {
+            limit.until_ns = now + TRIAL_NS;
+            return max_threads - 1;
+        }
+        limit.full = (Pace){0, 0};
+    }
+    return max_threads;
+}
+
+static void count_region(Pace *pace, int64_t start_ns) {
+    pace->ns += now_ns() - start_ns;
+    pace->count++;
 }
 
 void tgi_team_run(void (*body)(void *), void *argument) {
     pthread_mutex_lock(&in_use);
-    const int wanted = choose_size();
+    const int64_t start_ns = now_ns();
+    const int wanted = max_threads > 1 ? choose_size(start_ns) : 1;
     if (wanted == 1) {
         team_size = 1;
         body(argument);
@@ -180,6 +202,7 @@ void tgi_team_run(void (*body)(void *), void *argument) {
             body(argument);
         }
     }
+    count_region(limit.until_ns ? &limit.limited : &limit.full, start_ns);
     pthread_mutex_unlock(&in_use);
 }
 
