@@ -50,13 +50,13 @@ check: install ## Check format, lint, types, import table, names and generated f
 SANITIZED := build/sanitized
 sanitize: install ## Test the native kernels under the address and undefined-behaviour sanitizers
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
-	cp -r tgi_cli tests pyproject.toml setup.py README.md $(SANITIZED)
+	cp -r tgi_cli tests tools pyproject.toml setup.py README.md $(SANITIZED)
 	rm -f $(SANITIZED)/tgi_cli/kernels/native/_native*.so
 	cd $(SANITIZED) && CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g" \
 		$(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd $(SANITIZED) && LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=. OMP_NUM_THREADS=2 \
-		$(CURDIR)/$(BIN)/python -m pytest -q tests/kernels
+		$(CURDIR)/$(BIN)/python -m pytest -q tests/kernels --ignore tests/kernels/triton
 
 format: install ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
