@@ -9,6 +9,8 @@ from tgi_cli.kernels import best_token, linear, native, rms_norm, rotary
 from tgi_cli.kernels.rms_norm import reference as norm_reference
 from tgi_cli.kernels.rotary import reference as rotary_reference
 
+pytestmark = pytest.mark.usefixtures("instruction_set")
+
 
 @pytest.fixture(params=["native", "torch"], autouse=True)
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

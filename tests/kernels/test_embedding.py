@@ -12,7 +12,7 @@ from tgi_cli.kernels.embedding import embed
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize(("num_rows", "width"), [(1, 1), (67, 33), (192, 577)])
-def test_rows_of_every_format_are_the_widened_weights(name, num_rows, width):
+def test_rows_of_every_format_are_the_widened_weights(instruction_set, name, num_rows, width):
     weight = weight_of(name, num_rows, width)
     ids = torch.randint(0, num_rows, (23,), generator=torch.Generator().manual_seed(0))
 
@@ -21,7 +21,7 @@ def test_rows_of_every_format_are_the_widened_weights(name, num_rows, width):
     assert torch.equal(rows, widened(weight)[ids])
 
 
-def test_special_half_precision_numbers_are_widened_exactly():
+def test_special_half_precision_numbers_are_widened_exactly(instruction_set):
     numbers = torch.arange(1 << 16).to(torch.int16).view(torch.float16)
     weight = numbers[~numbers.isnan()].view(-1, 2)
 

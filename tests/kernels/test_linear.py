@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from tgi_cli.kernels import linear, native
 
 FORMATS = ["float32", "float16", "bfloat16", "int8", "int8_half", "int4", "int4_half", "fp8", "nf4"]
-SETS = {0: "portable", 1: "avx2", 2: "avx512"}
 needs_native = pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
 
 
@@ -65,20 +63,6 @@ def within_rounding(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor | lin
     exact = x.double() @ widened(weight).double().T
     bound = (x.abs().double() @ magnitudes(weight).double().T) * (x.shape[1] + 5) * 2**-24
     return bool(((y - exact).abs() <= bound).all())
-
-
-@pytest.fixture(params=SETS, ids=SETS.values())
-def instruction_set(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Run with each set of vectors that this machine has."""
-    if not native.is_available():
-        pytest.skip("no compiler at install")
-    before = native.instruction_set()
-    chosen = native.choose_instruction_set(request.param)
-    if request.param and chosen == native.choose_instruction_set(request.param - 1):
-        pytest.skip("this machine hasn't got it")
-    native.choose_instruction_set(request.param)
-    yield request.param
-    assert native.choose_instruction_set(2) == before
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -165,9 +149,23 @@ def test_bits_are_the_same_with_avx2_and_avx512():
     assert all(torch.equal(a, b) for a, b in zip(results[:half], results[half:], strict=True))
 
 
+@needs_native
+@pytest.mark.parametrize("name", ["int8", "int4", "nf4"])
+@pytest.mark.parametrize("group_size", [16, 48, 384, 1000])
+def test_groups_that_end_within_a_block_give_one_row_the_same_bits(name, group_size):
+    weight, x = weight_of(name, 70, 1500, group_size), randn(300, 1500)
+    packed = linear.pack(weight)
+
+    whole = linear.linear(x, packed)
+
+    assert within_rounding(whole, x, weight)
+    for num_rows in (1, 2, 5, 9, 27, 29, 130):  # a row, tiles, several, widened, blocks of rows
+        assert torch.equal(linear.linear(x[:num_rows], packed), whole[:num_rows]), num_rows
+
+
 @pytest.mark.parametrize("num_up", [1, 15, 16, 40, 96])
 @pytest.mark.parametrize("name", ["float16", "int4"])
-def test_a_gated_product_is_silu_of_the_gates_times_the_others(num_up, name):
+def test_a_gated_product_is_silu_of_the_gates_times_the_others(instruction_set, num_up, name):
     weight, x, bias = weight_of(name, 2 * num_up, 50), randn(5, 50), randn(2 * num_up)
 
     y = linear.linear(x, linear.pack(weight, bias, gated=True))

@@ -13,6 +13,8 @@ from tgi_cli.kernels.paged_attention import BLOCK_SIZE, Implementation, Span, re
 from tgi_cli.kernels.paged_attention.gathered import GatheredAttention
 from tgi_cli.kernels.paged_attention.native import NativeAttention
 
+pytestmark = pytest.mark.usefixtures("instruction_set")
+
 NUM_BLOCKS = 200
 needs_native = pytest.mark.skipif(not native.is_available(), reason="no compiler at install")
 IMPLEMENTATIONS = [

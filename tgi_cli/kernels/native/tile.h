@@ -12,9 +12,9 @@
  * ISA(int4_values|table4_values), the latter by an ISA(table) of 16 floats from ISA(load_table).
  *
  * A tile is `rows` rows times `vectors` vectors of columns: several panels, one, or a part of one.
- * Its sums stay in registers while k runs, one chain of fused multiply-adds for each output element
- * from the first k to the last, whatever the tile; then they are put or added to what is there. So
- * a row's bits don't depend on its company, nor on the instruction set.
+ * Its sums stay in registers while a block of k runs, one chain of fused multiply-adds for each
+ * output element from the first k to the last, whatever the tile; then they are put or added to
+ * what is there. So a row's bits don't depend on its company, nor on the instruction set.
  *
  * `rows` and `vectors` are constants wherever a tile is inlined, and each loop over them is
  * unrolled; otherwise the compiler keeps the sums in memory, which costs a factor of three.
@@ -32,10 +32,10 @@
 #define NO_SUMS               \
     VEC sums[MAX_TILE_ROWS][8]; \
     EACH_ROW(i) EACH_VECTOR(j) sums[i][j] = (VEC){0};
-#define PUT_SUMS                                                       \
+#define PUT_SUMS(adds)                                                 \
     EACH_ROW(i) EACH_VECTOR(j) {                                       \
         float *to = t->out + i * t->stride + (first + j) * LANES;      \
-        if (t->adds) {                                                 \
+        if (adds) {                                                    \
             VEC before;                                                \
             memcpy(&before, to, sizeof before);                        \
             sums[i][j] = before + sums[i][j];                          \
@@ -48,26 +48,24 @@
         EACH_VECTOR(j) sums[i][j] += a * b[j];            \
     }
 
-/* The numbers that come AHEAD of these; the hardware's own prefetching ends at each page. Panels of
- * a tile are read side by side, so after a panel's end come those that are as far behind all of the
- * tile's. */
+/* What comes after these numbers, as the tile says; the hardware's own prefetching ends at each
+ * page. Panels of a tile are read side by side, so each is fetched so much less ahead. */
 #define TILE_PANELS (vectors > PER_PANEL ? vectors / PER_PANEL : 1)
 #define PREFETCH(from, bytes)                                                          \
     {                                                                                  \
-        const char *ahead = (from) + AHEAD;                                            \
-        if (ahead >= panel_end) ahead += (TILE_PANELS - 1) * panel_bytes;              \
+        const char *ahead = (from) + ahead_bytes;                                      \
+        if ((uintptr_t)ahead >= t->end) ahead += t->skip;                              \
         for (int p = 0; p < TILE_PANELS; p++)                                          \
             for (int line = 0; line < (bytes); line += 64)                             \
-                __builtin_prefetch(ahead + p * panel_bytes + line);                    \
+                __builtin_prefetch(ahead + p * t->ahead_stride + line);                \
     }
 
-/* `line_bytes`: of one k of a panel. */
-#define UNPACK_TILE(line_bytes)                \
-    const float *x = t->x;                     \
-    const int64_t x_stride = t->x_stride;      \
-    const char *w = t->w;                      \
+#define UNPACK_TILE                             \
+    const float *x = t->x;                      \
+    const int64_t x_stride = t->x_stride;       \
+    const char *w = t->w;                       \
     const int64_t panel_bytes = t->panel_bytes; \
-    const char *panel_end = w - t->first_k * (line_bytes) + panel_bytes;
+    const int64_t ahead_bytes = t->ahead ? t->ahead : AHEAD / TILE_PANELS;
 
 /* One k of plain numbers or of codes of whole bytes. */
 #define ADD_LINE(format, size)                                                                  \
@@ -83,10 +81,14 @@
 #define PLAIN_TILE(format, size)                                                                \
     TARGET TGI_INLINE void ISA(tile_##format)(const Tile *t, const int rows, const int vectors, \
                                               const int first) {                                \
-        UNPACK_TILE(PANEL * size)                                                               \
-        NO_SUMS                                                                                 \
-        for (int64_t k = 0; k < t->k; k++) ADD_LINE(format, size)                               \
-        PUT_SUMS                                                                                \
+        UNPACK_TILE                                                                             \
+        for (int64_t k = 0; k < t->k;) {                                                        \
+            const int adds = t->adds || k;                                                      \
+            const int64_t end = tgi_block_end(t, k);                                            \
+            NO_SUMS                                                                             \
+            for (; k < end; k++) ADD_LINE(format, size)                                         \
+            PUT_SUMS(adds)                                                                      \
+        }                                                                                       \
     }
 
 /* Sums over a part of a group, scaled: total += scale * sum + offset * sum of x. The totals of a
@@ -119,10 +121,10 @@
         }                                                                                       \
     }
 
-#define CODES_TILE(code, line_bytes, ADD)                                                       \
+#define CODES_TILE(code, ADD)                                                                   \
     TARGET TGI_INLINE void ISA(tile_##code)(const Tile *t, const int rows, const int vectors,   \
                                             const int first) {                                  \
-        UNPACK_TILE(line_bytes)                                                                 \
+        UNPACK_TILE                                                                             \
         const char *scale = t->scales, *offset = t->offsets;                                    \
         VEC totals[MAX_TILE_ROWS][8];                                                           \
         if (KEEPS_TOTALS) EACH_ROW(i) EACH_VECTOR(j) {                                          \
@@ -134,8 +136,10 @@
             NO_SUMS                                                                             \
             ADD                                                                                 \
             ADD_SCALED_SUMS                                                                     \
-            scale += PANEL * t->scale_size;                                                     \
-            if (offset) offset += PANEL * t->scale_size;                                        \
+            if ((k % BLOCK_K && k < t->k) || (t->first_k + k) % t->group_size == 0) {            \
+                scale += PANEL * t->scale_size;                                                 \
+                if (offset) offset += PANEL * t->scale_size;                                    \
+            }                                                                                   \
         }                                                                                       \
         if (KEEPS_TOTALS) EACH_ROW(i) EACH_VECTOR(j) STORE_TOTAL(i, j)                          \
     }
@@ -171,11 +175,11 @@ TARGET TGI_INLINE VEC ISA(load_scales)(const char *p, int64_t size) {
 PLAIN_TILE(f32, 4)
 PLAIN_TILE(f16, 2)
 PLAIN_TILE(bf16, 2)
-CODES_TILE(widened, PANEL * 4, ADD_BYTES(f32, 4))
-CODES_TILE(int8, PANEL, ADD_BYTES(int8, 1))
-CODES_TILE(fp8, PANEL, ADD_BYTES(fp8, 1))
-CODES_TILE(int4, PANEL / 2, ADD_WORDS(ISA(int4_values), 0))
-CODES_TILE(table4, PANEL / 2, const ISA(table) table = ISA(load_table)(t->table);
+CODES_TILE(widened, ADD_BYTES(f32, 4))
+CODES_TILE(int8, ADD_BYTES(int8, 1))
+CODES_TILE(fp8, ADD_BYTES(fp8, 1))
+CODES_TILE(int4, ADD_WORDS(ISA(int4_values), 0))
+CODES_TILE(table4, const ISA(table) table = ISA(load_table)(t->table);
            ADD_WORDS(ISA(table4_values), table))
 
 /* `rows` rows of `panels` panels: in one tile where they fill it, else panel by panel, and a panel
@@ -183,17 +187,21 @@ CODES_TILE(table4, PANEL / 2, const ISA(table) table = ISA(load_table)(t->table)
 #define ROWS_CASE(number, vectors, tile)                                                        \
     case number:                                                                                \
         if (vectors > PER_PANEL && panels * PER_PANEL == vectors) {                             \
+            t.skip = t.last_skip;                                                               \
             tile(&t, number, vectors, 0);                                                       \
             break;                                                                              \
         }                                                                                       \
         if (vectors > 2 * PER_PANEL && panels == 2) {                                           \
+            t.skip = t.last_skip;                                                               \
             tile(&t, number, 2 * PER_PANEL, 0);                                                 \
             break;                                                                              \
         }                                                                                       \
         for (int p = 0; p < panels; p++) {                                                      \
+            if (p + 1 == panels) t.skip = t.last_skip;                                          \
             enum { PART = vectors < PER_PANEL ? vectors : PER_PANEL };                          \
             for (int first = 0; first < PER_PANEL; first += PART) tile(&t, number, PART, first);\
             t.w += t.panel_bytes;                                                               \
+            t.end += t.panel_bytes;                                                             \
             t.scales += t.panel_scales;                                                         \
             if (t.offsets) t.offsets += t.panel_scales;                                         \
             t.out += PANEL;                                                                     \

@@ -2,8 +2,9 @@
  *
  *     out[r][c] = [out[r][c] +] sum over k of x[r][k] * weight[k][c]
  *
- * Of plain numbers each element is one chain of fused multiply-adds, k by k. Of codes it is one such
- * chain for each part of k with one scale, over what the codes stand for, and then
+ * Of plain numbers each element is one chain of fused multiply-adds for each block of k, added up
+ * in order. Of codes it is one such chain for each part of a block with one scale, over what the codes
+ * stand for, and then
  *
  *     out += scale * sum + offset * (sum over the part of x)
  *
@@ -17,7 +18,10 @@
 
 #include <stdint.h>
 
-enum { PANEL = 32 }; /* columns that lie together: a panel is [k][PANEL] */
+enum {
+    PANEL = 32,    /* columns that lie together: a panel is [k][PANEL] */
+    BLOCK_K = 256, /* k that make one sum: the sums of blocks are added up in order */
+};
 
 /* Types of weights. FP8 is e4m3, its NaNs left out. WIDENED are codes as floats: tgi_widen. */
 typedef enum { F32, F16, BF16, WIDENED, INT8, FP8, INT4, TABLE4, NUM_KERNELS } Kernel;
@@ -27,6 +31,12 @@ typedef struct {
     int64_t x_stride, k;
     const char *w;       /* the first panel's numbers or codes */
     int64_t panel_bytes; /* from one panel's to the next one's */
+    /* What is fetched: numbers that are `ahead` of those that are read, or by a distance that suits
+     * most machines if it's 0; those of a tile's next panel `ahead_stride` further. Where they lie
+     * after `end`, of the first panel's, they are `skip` further, or `last_skip` at the last. */
+    int64_t ahead, ahead_stride;
+    uintptr_t end;
+    int64_t skip, last_skip;
     /* Of codes only: */
     const char *scales, *offsets; /* the first panel's, of the group of the first k; offsets or null */
     int64_t scale_size;           /* bytes of one: 2 or 4 */
@@ -42,10 +52,17 @@ typedef struct {
     int64_t stride;
 } Tile;
 
-/* Where the part of a group ends that begins at `k` of the tile. */
+/* Where the block ends that has `k` of the tile; tiles begin with a block. */
+static inline int64_t tgi_block_end(const Tile *tile, int64_t k) {
+    const int64_t end = (k / BLOCK_K + 1) * BLOCK_K;
+    return end < tile->k ? end : tile->k;
+}
+
+/* Where the part of a group and of a block ends that begins at `k` of the tile. */
 static inline int64_t tgi_part_end(const Tile *tile, int64_t k) {
     const int64_t end = k + tile->group_size - (tile->first_k + k) % tile->group_size;
-    return end < tile->k ? end : tile->k;
+    const int64_t block_end = tgi_block_end(tile, k);
+    return end < block_end ? end : block_end;
 }
 
 /* `panels` panels for `rows` rows, in as few tiles of equal height as can be. */

@@ -9,8 +9,8 @@
  *
  * Order of every reduction, for each row alone: keys in chunks of CHUNK counted from position 0,
  * whatever is cached, chunked or batched. In a chunk: each score one chain over D, the maximum,
- * the sum of the weights eight apart, then the weighted values of each block, key by key, added to
- * what is there. Masked keys have weight 0; a block that lies wholly after a row is left out for
+ * the sum of the weights sixteen apart, then the weighted values of each block, key by key, added
+ * to what is there. Masked keys have weight 0; a block that lies wholly after a row is left out for
  * that row. Memory bound for decodes: each context is read once.
  */
 #include "paged_attention.h"
@@ -32,47 +32,15 @@ TGI_INLINE int64_t head_bytes(const KvCache *cache) {
 
 int64_t tgi_kv_block_bytes(const KvCache *cache) { return cache->num_kv_heads * head_bytes(cache); }
 
-/* What a chunk adds to a row: the highest score so far, what it makes of the earlier sum, its own. */
+/* A row's state between chunks. */
 typedef struct {
-    float top, decay, sum;
+    float highest, total; /* score so far; sum of weights relative to it */
 } Softmax;
 
-/* scores -> weights, in place; those outside first .. last - 1 become 0. */
-TGI_DISPATCH static Softmax softmax_chunk(float *scores, int64_t first, int64_t last, float highest,
-                                          float soft_cap) {
-    if (soft_cap > 0.0f)
-        for (int j = 0; j < CHUNK; j += 8) {
-            /* tanh(x) = 1 - 2 / (exp(2x) + 1), with x kept where exp doesn't overflow */
-            v8 x = v8_load(scores + j) * v8_all(2.0f / soft_cap);
-            x = v8_select(x > v8_all(40.0f), v8_all(40.0f), x);
-            v8 tanh = v8_all(1.0f) - v8_all(2.0f) / (v8_exp(x) + v8_all(1.0f));
-            v8_store(scores + j, tanh * v8_all(soft_cap));
-        }
-    for (int64_t j = 0; j < first; j++) scores[j] = -INFINITY;
-    for (int64_t j = last; j < CHUNK; j++) scores[j] = -INFINITY;
-    v8 maxima = v8_load(scores);
-    for (int j = 8; j < CHUNK; j += 8) {
-        v8 s = v8_load(scores + j);
-        maxima = v8_select(s > maxima, s, maxima);
-    }
-    Softmax result = {.top = v8_max(maxima)};
-    if (highest > result.top) result.top = highest;
-    if (highest > -INFINITY) result.decay = v8_exp(v8_all(highest - result.top))[0];
-    v8 sums = v8_all(0.0f);
-    for (int j = 0; j < CHUNK; j += 8) {
-        v8 weight = v8_exp(v8_load(scores + j) - v8_all(result.top));
-        sums += weight;
-        v8_store(scores + j, weight);
-    }
-    result.sum = v8_sum(sums);
-    return result;
-}
+typedef uint16_t halves __attribute__((vector_size(32)));
 
-TGI_DISPATCH static void scale_row(float *y, const float *x, float factor, int64_t size) {
-    int64_t i = 0;
-    for (; i + 8 <= size; i += 8) v8_store(y + i, v8_load(x + i) * v8_all(factor));
-    for (; i < size; i++) y[i] = x[i] * factor;
-}
+#define TGI_ROWS "../paged_attention/rows.h"
+#include "../native/each_set.h"
 
 /* How many tokens a tile has: as many as MAX_ROWS allows, but enough tiles to share out. */
 TGI_INLINE int64_t tile_tokens(const Attention *at) {
@@ -80,34 +48,86 @@ TGI_INLINE int64_t tile_tokens(const Attention *at) {
     return tokens < 32 ? tokens : 32;
 }
 
-/* One tile: queries first_token .. first_token + num_tokens of a span, one key head. */
-static void attend_tile(const Attention *at, const int64_t *span, int64_t first_token,
-                        int64_t num_tokens, int64_t kv_head) {
+/* A tile of queries with one key head. */
+typedef struct {
+    const int64_t *span;
+    int64_t first_token, num_tokens, kv_head;
+    int64_t first_position, last_position; /* of its tokens */
+} Unit;
+
+static int64_t tiles_of(const Attention *at, const int64_t *span) {
+    return (span[1] - span[0] + tile_tokens(at) - 1) / tile_tokens(at);
+}
+
+static Unit unit_at(const Attention *at, int64_t number) {
+    const int64_t *span = at->spans;
+    int64_t tile = number / at->cache->num_kv_heads;
+    for (; tile >= tiles_of(at, span); span += 4) tile -= tiles_of(at, span);
+    Unit unit = {.span = span,
+                 .first_token = tile * tile_tokens(at),
+                 .kv_head = number % at->cache->num_kv_heads};
+    unit.num_tokens = span[1] - span[0] - unit.first_token;
+    if (unit.num_tokens > tile_tokens(at)) unit.num_tokens = tile_tokens(at);
+    unit.first_position = span[2] - (span[1] - span[0]) + unit.first_token;
+    unit.last_position = unit.first_position + unit.num_tokens - 1;
+    return unit;
+}
+
+/* Where the keys begin that the unit sees. */
+static int64_t first_chunk(const Attention *at, const Unit *unit) {
+    if (!at->sliding_window || unit->first_position < at->sliding_window) return 0;
+    return (unit->first_position - at->sliding_window + 1) / CHUNK * CHUNK;
+}
+
+/* A chunk's blocks of one key head; a block's values come after its keys. */
+typedef struct {
+    int64_t count;
+    const char *keys[CHUNK_BLOCKS];
+} Blocks;
+
+static Blocks blocks_at(const Attention *at, const Unit *unit, int64_t chunk) {
+    const KvCache *cache = at->cache;
+    const int64_t *table = at->block_tables + unit->span[3] * at->table_stride;
+    Blocks blocks = {0};
+    for (; blocks.count < CHUNK_BLOCKS; blocks.count++) {
+        const int64_t position = chunk + blocks.count * BLOCK_TOKENS;
+        if (position > unit->last_position) break;
+        const int64_t block = table[position / BLOCK_TOKENS];
+        blocks.keys[blocks.count] =
+            (const char *)cache->data +
+            (block * cache->num_kv_heads + unit->kv_head) * head_bytes(cache);
+    }
+    return blocks;
+}
+
+/* One unit. While a chunk is worked on, the next one is fetched: at the end `after`, the first one
+ * of the next unit. */
+static void attend_tile(const Attention *at, const Unit *unit, Blocks after) {
     static _Thread_local float queries[MAX_ROWS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     static _Thread_local float acc[MAX_ROWS * MAX_HEAD_DIM] __attribute__((aligned(64)));
     static _Thread_local float scores[MAX_ROWS * CHUNK] __attribute__((aligned(64)));
-    float highest[MAX_ROWS], total[MAX_ROWS];
+    Softmax rows[MAX_ROWS];
     const KvCache *cache = at->cache;
     const Kernel kernel = (Kernel)cache->kernel;
     const int64_t head_dim = cache->head_dim, width = padded(head_dim);
-    const int64_t group = at->num_heads / cache->num_kv_heads, num_rows = num_tokens * group;
-    const int64_t first_position = span[2] - (span[1] - span[0]) + first_token;
-    const int64_t last_position = first_position + num_tokens - 1;
-    const int64_t *table = at->block_tables + span[3] * at->table_stride;
-    const int64_t size = value_bytes(cache);
+    const int64_t group = at->num_heads / cache->num_kv_heads;
+    const int64_t num_tokens = unit->num_tokens, num_rows = num_tokens * group;
+    const int64_t first_token = unit->span[0] + unit->first_token;
+    const int64_t first_position = unit->first_position, last_position = unit->last_position;
+    const int64_t size = value_bytes(cache), key_bytes = head_dim * BLOCK_TOKENS * size;
 
     for (int64_t r = 0; r < num_rows; r++) {
-        const int64_t token = span[0] + first_token + r / group, head = kv_head * group + r % group;
-        scale_row(queries + r * head_dim, at->q + token * at->q_stride + head * head_dim, at->scale,
-                  head_dim);
-        highest[r] = -INFINITY;
-        total[r] = 0.0f;
+        const int64_t token = first_token + r / group, head = unit->kv_head * group + r % group;
+        ON_SET(scale_row)(queries + r * head_dim, at->q + token * at->q_stride + head * head_dim,
+                          at->scale, head_dim);
+        rows[r] = (Softmax){-INFINITY, 0.0f};
         memset(acc + r * width, 0, width * sizeof(float));
     }
-    int64_t chunk = 0;
-    if (at->sliding_window && first_position >= at->sliding_window)
-        chunk = (first_position - at->sliding_window + 1) / CHUNK * CHUNK;
-    for (; chunk <= last_position; chunk += CHUNK) {
+    int64_t chunk = first_chunk(at, unit);
+    Blocks blocks = blocks_at(at, unit, chunk), next;
+    for (; chunk <= last_position; chunk += CHUNK, blocks = next) {
+        next = chunk + CHUNK <= last_position ? blocks_at(at, unit, chunk + CHUNK) : after;
+        const char *const *keys = blocks.keys;
         /* Rows are in order of position: those that see something of the chunk are neighbours. */
         int64_t begin = 0, end = num_rows;
         if (chunk > first_position) begin = (chunk - first_position) * group;
@@ -115,45 +135,31 @@ static void attend_tile(const Attention *at, const int64_t *span, int64_t first_
             const int64_t tokens = chunk + CHUNK + at->sliding_window - 1 - first_position;
             if (tokens < num_tokens) end = tokens * group;
         }
-        const char *keys[CHUNK_BLOCKS], *values[CHUNK_BLOCKS];
-        int64_t num_blocks = 0, from[CHUNK_BLOCKS]; /* the first row that sees the block */
-        for (; num_blocks < CHUNK_BLOCKS; num_blocks++) {
-            const int64_t position = chunk + num_blocks * BLOCK_TOKENS;
-            if (position > last_position) break;
-            const int64_t block = table[position / BLOCK_TOKENS];
-            keys[num_blocks] = (const char *)cache->data +
-                               (block * cache->num_kv_heads + kv_head) * head_bytes(cache);
-            values[num_blocks] = keys[num_blocks] + head_dim * BLOCK_TOKENS * size;
-            from[num_blocks] = position > first_position ? (position - first_position) * group : 0;
+        int64_t from[CHUNK_BLOCKS]; /* the first row that sees the block */
+        for (int64_t b = 0; b < blocks.count; b++) {
+            const int64_t position = chunk + b * BLOCK_TOKENS;
+            from[b] = position > first_position ? (position - first_position) * group : 0;
         }
         const Tile score = {.x = queries + begin * head_dim,
                             .x_stride = head_dim,
                             .k = head_dim,
                             .w = keys[0],
-                            .panel_bytes = num_blocks > 1 ? keys[1] - keys[0] : 0,
+                            .panel_bytes = blocks.count > 1 ? keys[1] - keys[0] : 0,
+                            .ahead = next.count ? next.keys[0] - keys[0] : 0,
+                            .ahead_stride = next.count > 1 ? next.keys[1] - next.keys[0] : 0,
                             .out = scores + begin * CHUNK,
                             .stride = CHUNK};
-        tgi_tiles(kernel, &score, end - begin, num_blocks);
-        for (int64_t r = begin; r < end; r++) {
-            const int64_t position = first_position + r / group;
-            int64_t last = position - chunk + 1, first = 0;
-            if (last > CHUNK) last = CHUNK;
-            if (at->sliding_window) first = position - at->sliding_window + 1 - chunk;
-            if (first < 0) first = 0;
-            const Softmax softmax =
-                softmax_chunk(scores + r * CHUNK, first, last, highest[r], at->soft_cap);
-            highest[r] = softmax.top;
-            total[r] = total[r] * softmax.decay + softmax.sum;
-            if (softmax.decay != 1.0f)
-                scale_row(acc + r * width, acc + r * width, softmax.decay, width);
-        }
-        for (int64_t b = 0; b < num_blocks; b++) {
+        tgi_tiles(kernel, &score, end - begin, blocks.count);
+        ON_SET(softmax_rows)(at, first_position - chunk, begin, end, scores, acc, width, rows);
+        for (int64_t b = 0; b < blocks.count; b++) {
             const int64_t row = from[b] > begin ? from[b] : begin;
             const Tile weighted = {.x = scores + row * CHUNK + b * BLOCK_TOKENS,
                                    .x_stride = CHUNK,
                                    .k = BLOCK_TOKENS,
-                                   .w = values[b],
+                                   .w = keys[b] + key_bytes,
                                    .panel_bytes = BLOCK_TOKENS * PANEL * size,
+                                   .ahead = b < next.count ? next.keys[b] - keys[b] : 0,
+                                   .ahead_stride = BLOCK_TOKENS * PANEL * size,
                                    .adds = 1,
                                    .out = acc + row * width,
                                    .stride = width};
@@ -161,34 +167,34 @@ static void attend_tile(const Attention *at, const int64_t *span, int64_t first_
         }
     }
     for (int64_t r = 0; r < num_rows; r++) {
-        const int64_t token = span[0] + first_token + r / group, head = kv_head * group + r % group;
-        scale_row(at->out + token * at->out_stride + head * head_dim, acc + r * width,
-                  1.0f / total[r], head_dim);
+        const int64_t token = first_token + r / group, head = unit->kv_head * group + r % group;
+        ON_SET(scale_row)(at->out + token * at->out_stride + head * head_dim,
+                          acc + r * width, 1.0f / rows[r].total, head_dim);
     }
 }
 
-static int64_t tiles_of(const Attention *at, const int64_t *span) {
-    return (span[1] - span[0] + tile_tokens(at) - 1) / tile_tokens(at);
+static int64_t count_units(const Attention *at) {
+    int64_t num_tiles = 0;
+    for (int64_t s = 0; s < at->num_spans; s++) num_tiles += tiles_of(at, at->spans + 4 * s);
+    return num_tiles * at->cache->num_kv_heads;
 }
 
 static void attend_units(const void *argument, int64_t begin, int64_t end) {
     const Attention *at = argument;
-    const int64_t num_kv_heads = at->cache->num_kv_heads;
-    for (int64_t unit = begin; unit < end; unit++) {
-        const int64_t *span = at->spans;
-        int64_t tile = unit / num_kv_heads;
-        for (; tile >= tiles_of(at, span); span += 4) tile -= tiles_of(at, span);
-        const int64_t first_token = tile * tile_tokens(at);
-        int64_t num_tokens = span[1] - span[0] - first_token;
-        if (num_tokens > tile_tokens(at)) num_tokens = tile_tokens(at);
-        attend_tile(at, span, first_token, num_tokens, unit % num_kv_heads);
+    const int64_t num_units = count_units(at);
+    Unit unit = unit_at(at, begin), next = unit;
+    for (int64_t number = begin; number < end; number++, unit = next) {
+        Blocks after = {0};
+        if (number + 1 < num_units) {
+            next = unit_at(at, number + 1);
+            after = blocks_at(at, &next, first_chunk(at, &next));
+        }
+        attend_tile(at, &unit, after);
     }
 }
 
 TgiWork tgi_attention_work(const Attention *at) {
-    int64_t num_tiles = 0;
-    for (int64_t s = 0; s < at->num_spans; s++) num_tiles += tiles_of(at, at->spans + 4 * s);
-    return (TgiWork){num_tiles * at->cache->num_kv_heads, attend_units, at};
+    return (TgiWork){count_units(at), attend_units, at};
 }
 
 static void run_attention(void *attention) { tgi_team_share(tgi_attention_work(attention)); }
@@ -198,36 +204,15 @@ void tgi_paged_attention(const Attention *attention) {
     tgi_team_run(run_attention, (void *)attention);
 }
 
-/* Round to nearest, ties to even. NaN stays NaN. */
-TGI_INLINE uint16_t to_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-/* The same; finite numbers beyond the largest fp16 become it. */
-TGI_INLINE uint16_t to_f16(float x) {
-    uint32_t bits, magnitude;
-    memcpy(&bits, &x, sizeof bits);
-    magnitude = bits & 0x7fffffff;
-    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-    if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
-    if (magnitude >= 0x477ff000) return sign | 0x7bff; /* 65520 would round up */
-    if (magnitude < 0x38800000) { /* subnormal in fp16: the sum's last bits are the rounded ones */
-        float shifted;
-        memcpy(&shifted, &magnitude, sizeof shifted);
-        shifted += 0.5f;
-        memcpy(&magnitude, &shifted, sizeof magnitude);
-        return sign | (uint16_t)(magnitude - 0x3f000000);
+/* A key is a column of its block, a value a line of each of its panels. */
+#define STORE_HEAD(number, k, v)                                                          \
+    {                                                                                     \
+        number *key = (number *)keys + token, *value = (number *)values + token * PANEL;  \
+        for (int64_t d = 0; d < head_dim; d++) key[d * BLOCK_TOKENS] = (k)[d];            \
+        for (int64_t d = 0; d < head_dim; d += PANEL)                                     \
+            memcpy(value + d * BLOCK_TOKENS, (v) + d,                                     \
+                   (head_dim - d < PANEL ? head_dim - d : PANEL) * sizeof(number));       \
     }
-    return sign | (uint16_t)((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
-}
-
-TGI_INLINE void put(void *cache, int64_t kernel, int64_t at, float x) {
-    if (kernel == F32) ((float *)cache)[at] = x;
-    else ((uint16_t *)cache)[at] = kernel == F16 ? to_f16(x) : to_bf16(x);
-}
 
 void tgi_kv_store_token(const KvCache *cache, const float *kv, int64_t slot) {
     const int64_t head_dim = cache->head_dim, token = slot % BLOCK_TOKENS;
@@ -236,10 +221,12 @@ void tgi_kv_store_token(const KvCache *cache, const float *kv, int64_t slot) {
                      (slot / BLOCK_TOKENS * cache->num_kv_heads + head) * head_bytes(cache);
         char *values = keys + head_dim * BLOCK_TOKENS * value_bytes(cache);
         const float *k = kv + head * head_dim, *v = k + cache->num_kv_heads * head_dim;
-        for (int64_t d = 0; d < head_dim; d++) {
-            const int64_t panel = d / PANEL * BLOCK_TOKENS * PANEL;
-            put(keys, cache->kernel, d * BLOCK_TOKENS + token, k[d]);
-            put(values, cache->kernel, panel + token * PANEL + d % PANEL, v[d]);
+        if (cache->kernel == F32) STORE_HEAD(float, k, v)
+        else {
+            uint16_t k_halves[MAX_HEAD_DIM], v_halves[MAX_HEAD_DIM];
+            ON_SET(to_halves)(k, k_halves, head_dim, cache->kernel);
+            ON_SET(to_halves)(v, v_halves, head_dim, cache->kernel);
+            STORE_HEAD(uint16_t, k_halves, v_halves)
         }
     }
 }

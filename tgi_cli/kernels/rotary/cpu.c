@@ -4,19 +4,12 @@
  */
 #include "rotary.h"
 
-#include "../native/simd.h"
+#define TGI_ROWS "../rotary/rows.h"
+#include "../native/each_set.h"
 
-TGI_INLINE void rotate_head(float *x, const float *cos, const float *signed_sin, int64_t half) {
-    for (int64_t i = 0; i < half; i++) {
-        float first = x[i], second = x[half + i];
-        x[i] = first * cos[i] + second * signed_sin[i];
-        x[half + i] = second * cos[half + i] + first * signed_sin[half + i];
-    }
-}
-
-TGI_DISPATCH void tgi_rotate_token(float *x, const float *cos, const float *signed_sin,
-                                   int64_t heads, int64_t half) {
-    for (int64_t h = 0; h < heads; h++) rotate_head(x + h * 2 * half, cos, signed_sin, half);
+void tgi_rotate_token(float *x, const float *cos, const float *signed_sin, int64_t heads,
+                      int64_t half) {
+    ON_SET(rotate_token)(x, cos, signed_sin, heads, half);
 }
 
 /* x: [tokens, heads, 2 * half], tokens token_stride apart; cos, signed_sin: [tokens, 2 * half]. */
