@@ -1,9 +1,9 @@
 """Matrix products beside torch's, and beside what the machine can do at most.
 
 Every layer shape of the demo model and of a Llama of 1B parameters, 1 to 512 rows, with one thread
-and with all. Ours and torch's fp32 `linear` run in turns on the same numbers; medians are
-compared. The peak is a loop of fused multiply-adds in registers (`limits.c`, compiled here), the
-bandwidth what all threads read together of a buffer far larger than the caches.
+and with all. Ours and torch's fp32 product run in turns on the same numbers, into the same memory;
+medians are compared. The peak is a loop of fused multiply-adds in registers (`limits.c`, compiled
+here), the bandwidth what all threads read together of a buffer far larger than the caches.
 """
 
 from __future__ import annotations
@@ -68,10 +68,14 @@ def _compare(args: argparse.Namespace, threads: int, peak: float) -> None:
         cells: dict[str, list[str]] = {dtype: [] for dtype in packed}
         for rows in args.rows:
             x = torch.randn(rows, num_in)
+            y = torch.empty(rows, num_out)  # for all: fresh pages cost as much as a small product
             flops = 2.0 * rows * num_out * num_in
             calls: dict[str, Callable[[], object]] = {
-                "torch": partial(torch.nn.functional.linear, x, weight),
-                **{dtype: partial(linear.linear, x, each) for dtype, each in packed.items()},
+                "torch": partial(torch.mm, x, weight.t(), out=y),
+                **{
+                    dtype: partial(linear.multiply, x, each, out=y)
+                    for dtype, each in packed.items()
+                },
             }
             times = _in_turns(calls, args.repetitions, max(1, int(2e9 / flops)))
             for dtype in packed:
