@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernels.instruction_sets import SETS
 from tgi_cli.kernels import native
+
+SETS = {0: "portable", 1: "avx2", 2: "avx512"}
 
 
 @pytest.fixture(params=SETS, ids=SETS.values())

@@ -7,9 +7,10 @@
 #include "best_token.h"
 
 #include "../linear/linear.h"
+#include "../native/team.h"
+
 #define TGI_ROWS "../best_token/rows.h"
 #include "../native/each_set.h"
-#include "../native/team.h"
 
 typedef struct {
     Product product; /* without a weight where the scores are there already */
@@ -23,7 +24,7 @@ static void choose_rows(const void *argument, int64_t begin, int64_t end) {
     const Product *product = &search->product;
     for (int64_t r = begin; r < end; r++)
         ON_SET(choose)(product->y + r * product->y_stride, product->peaks + r * search->num_panels,
-               search->num_panels, search->columns, search->ids + r, search->logprobs + r);
+                       search->num_panels, search->columns, search->ids + r, search->logprobs + r);
 }
 
 static void search_rows(const void *argument, int64_t begin, int64_t end) {
@@ -31,7 +32,7 @@ static void search_rows(const void *argument, int64_t begin, int64_t end) {
     const Product *product = &search->product;
     for (int64_t r = begin; r < end; r++)
         ON_SET(find_peaks)(product->y + r * product->y_stride, search->columns,
-                   product->peaks + r * search->num_panels);
+                           product->peaks + r * search->num_panels);
     choose_rows(argument, begin, end);
 }
 

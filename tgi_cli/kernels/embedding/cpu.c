@@ -3,8 +3,6 @@
  * A row is a column of its panel: one value in each of k lines, read in order. A few rows a step, so
  * the caller's thread does it alone.
  */
-#include <math.h>
-
 #include "../linear/linear.h"
 
 #define TGI_ROWS "../embedding/rows.h"

@@ -14,8 +14,8 @@ static void norm_rows(const void *argument, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++) {
         const int64_t from = norm->indices ? norm->indices[r] : r;
         ON_SET(norm_row)(norm->x + from * norm->x_stride,
-                 norm->residual ? norm->residual + from * norm->hidden : 0, norm->weight,
-                 norm->y + r * norm->y_stride, norm->hidden, norm->eps);
+                         norm->residual ? norm->residual + from * norm->hidden : 0, norm->weight,
+                         norm->y + r * norm->y_stride, norm->hidden, norm->eps);
     }
 }
 

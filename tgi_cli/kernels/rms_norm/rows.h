@@ -1,6 +1,6 @@
 /* For each_set.h: one row. */
 static void ISA(norm_row)(const float *x, float *residual, const float *weight, float *y,
-                                  int64_t hidden, float eps) {
+                          int64_t hidden, float eps) {
     v16 sums = v16_all(0.0f);
     float tail = 0.0f;
     int64_t i = 0;
